@@ -1,0 +1,36 @@
+"""Rows of a table by number, and the sum of gradients back into the rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tritium.kernels.reference.pointwise import LOW
+
+Array = Any
+
+
+def embedding(weight: Array, indices: Array) -> Array:
+    """weight (V, D), indices of any shape (...) in [0, V): the rows, (..., D)."""
+    return np.take(weight, indices, axis=0)
+
+
+def embedding_backward(g: Array, indices: Array, rows: int, skip: int, by_frequency: bool) -> Array:
+    """g (..., D) summed into (rows, D). `skip`: a row that gets nothing (-1: none); `by_frequency`: divide each row's sum
+    by how often its number occurs.
+
+    The gradients are sorted by row and summed in runs: the same inputs give the same bits, and float16 sums in float32.
+    """
+    flat = indices.reshape(-1)
+    g = g.reshape(flat.size, -1)
+    out = np.zeros((rows, g.shape[1]), np.float32 if g.dtype in LOW else g.dtype)
+    if skip >= 0:
+        keep = flat != skip
+        flat, g = flat[keep], g[keep]
+    if flat.size:
+        order = np.argsort(flat, kind="stable")
+        found, first, counts = np.unique(flat[order], return_index=True, return_counts=True)
+        sums = np.add.reduceat(g[order].astype(out.dtype, copy=False), first, axis=0)
+        out[found] = sums / counts[:, None].astype(out.dtype) if by_frequency else sums
+    return out.astype(g.dtype, copy=False)

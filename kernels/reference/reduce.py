@@ -1,0 +1,123 @@
+"""Reductions over dimensions. Sums of 16-bit floats are taken in float32; NumPy adds pairwise, so float32 sums are
+accurate. ``dims`` is a tuple of dimensions counted from the front; an empty tuple means nothing is reduced."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tritium.kernels.reference.pointwise import LOW, f32
+from tritium.kernels.reference.quiet import quiet
+
+
+def _wide(a: Any) -> Any:
+    return a.astype(f32) if a.dtype in LOW else a
+
+
+@quiet
+def sum(a: Any, dims: tuple[int, ...], keepdim: bool, dtype: Any) -> Any:
+    """The sum, in ``dtype``."""
+    if dtype in LOW:
+        return np.asarray(np.sum(a.astype(f32), axis=dims, keepdims=keepdim)).astype(dtype)
+    return np.asarray(np.sum(a, axis=dims, keepdims=keepdim, dtype=dtype))
+
+
+@quiet
+def nansum(a: Any, dims: tuple[int, ...], keepdim: bool, dtype: Any) -> Any:
+    """The sum of what is not nan."""
+    return sum(np.where(np.isnan(a), a.dtype.type(0), a) if a.dtype.kind in "fV" else a, dims, keepdim, dtype)
+
+
+@quiet
+def prod(a: Any, dims: tuple[int, ...], keepdim: bool, dtype: Any) -> Any:
+    """The product, in ``dtype``."""
+    if dtype in LOW:
+        return np.asarray(np.prod(a.astype(f32), axis=dims, keepdims=keepdim)).astype(dtype)
+    return np.asarray(np.prod(a, axis=dims, keepdims=keepdim, dtype=dtype))
+
+
+@quiet
+def mean(a: Any, dims: tuple[int, ...], keepdim: bool, dtype: Any) -> Any:
+    """The mean: the sum over the count; nan for none."""
+    count = 1
+    for d in dims:
+        count *= a.shape[d]
+    work = f32 if dtype in LOW else dtype
+    total = np.sum(a.astype(work) if a.dtype != work else a, axis=dims, keepdims=keepdim)
+    return np.asarray(total / work.type(count)).astype(dtype)
+
+
+@quiet
+def var(a: Any, dims: tuple[int, ...], keepdim: bool, correction: float) -> Any:
+    """The variance with the given correction: two passes, float64 for float32 input (as PyTorch's Welford is in double)."""
+    work = np.dtype(np.float64) if a.dtype.kind in "fV" else a.dtype
+    x = a.astype(work) if a.dtype != work else a
+    count = 1
+    for d in dims:
+        count *= a.shape[d]
+    centred = x - np.mean(x, axis=dims, keepdims=True) if x.size else x
+    square = np.square(centred) if x.dtype.kind != "c" else np.square(np.abs(centred))
+    total = np.asarray(np.sum(square, axis=dims, keepdims=keepdim))
+    # a plain float division: 0 / 0 is nan, x / 0 is inf
+    result = total / np.float64(max(count - correction, 0))
+    return np.asarray(result).astype(a.dtype if a.dtype.kind != "c" else a.real.dtype)
+
+
+@quiet
+def amax(a: Any, dims: tuple[int, ...], keepdim: bool) -> Any:
+    """The largest; nan if there is one."""
+    return np.asarray(np.max(a, axis=dims, keepdims=keepdim))
+
+
+@quiet
+def amin(a: Any, dims: tuple[int, ...], keepdim: bool) -> Any:
+    """The smallest; nan if there is one."""
+    return np.asarray(np.min(a, axis=dims, keepdims=keepdim))
+
+
+def argmax(a: Any, dim: int | None, keepdim: bool) -> Any:
+    """The first position of the largest (of the first nan, if there is one), as int64."""
+    return np.asarray(np.argmax(_wide(a), axis=dim, keepdims=keepdim)).astype(np.int64)
+
+
+def argmin(a: Any, dim: int | None, keepdim: bool) -> Any:
+    """The first position of the smallest (of the first nan, if there is one), as int64."""
+    return np.asarray(np.argmin(_wide(a), axis=dim, keepdims=keepdim)).astype(np.int64)
+
+
+def all(a: Any, dims: tuple[int, ...], keepdim: bool) -> Any:
+    """Whether all are true (not zero)."""
+    return np.asarray(np.all(a, axis=dims, keepdims=keepdim))
+
+
+def any(a: Any, dims: tuple[int, ...], keepdim: bool) -> Any:
+    """Whether one is true (not zero)."""
+    return np.asarray(np.any(a, axis=dims, keepdims=keepdim))
+
+
+def count_nonzero(a: Any, dims: tuple[int, ...]) -> Any:
+    """How many are not zero."""
+    return np.asarray(np.count_nonzero(a, axis=dims)).astype(np.int64)
+
+
+@quiet
+def norm(a: Any, p: float, dims: tuple[int, ...], keepdim: bool) -> Any:
+    """The p-norm; inf, -inf and 0 (the count of what is not zero) too."""
+    out = a.dtype if a.dtype.kind != "c" else a.real.dtype
+    x = np.abs(_wide(a))
+    if p == 2:
+        if x.dtype == f32:  # squares of large float32 overflow: in float64
+            r = np.sqrt(np.sum(np.square(x, dtype=np.float64), axis=dims, keepdims=keepdim))
+        else:
+            r = np.sqrt(np.sum(np.square(x), axis=dims, keepdims=keepdim))
+    elif p == 1:
+        r = np.sum(x, axis=dims, keepdims=keepdim)
+    elif p == np.inf:
+        r = np.max(x, axis=dims, keepdims=keepdim)
+    elif p == -np.inf:
+        r = np.min(x, axis=dims, keepdims=keepdim)
+    elif p == 0:
+        r = np.sum(x != 0, axis=dims, keepdims=keepdim)
+    else:
+        r = np.sum(np.power(x, p), axis=dims, keepdims=keepdim) ** (1.0 / p)
+    return np.asarray(r).astype(out)

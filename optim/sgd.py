@@ -1,0 +1,48 @@
+"""Stochastic gradient descent, https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html"""
+from __future__ import annotations
+
+from typing import Any
+
+from tritium.optim.optimizer import Closure, Optimizer, Params, check, check_fused, check_lr, scalar
+from tritium.tensor.ops.optimizer import update
+
+
+class SGD(Optimizer):
+    """Gradient descent with momentum (Sutskever et al. 2013) and L2 weight decay.
+
+        g <- grad + weight_decay p                     (-grad with ``maximize``)
+        b <- momentum b + (1 - dampening) g            (b <- g at a parameter's first step)
+        p <- p - lr b                                  (p - lr (g + momentum b) with ``nesterov``)
+
+    ``foreach`` and ``fused`` are accepted and change nothing: every update is one fused pass. Raises ValueError for
+    negative options, and for Nesterov without momentum or with dampening.
+    """
+
+    def __init__(self, params: Params, lr: float | Any = 1e-3, momentum: float = 0, dampening: float = 0,
+                 weight_decay: float | Any = 0, nesterov: bool = False, *, maximize: bool = False,
+                 foreach: bool | None = None, differentiable: bool = False, fused: bool | None = None) -> None:
+        check_lr(lr)
+        check(momentum >= 0.0, f"Invalid momentum value: {momentum}")
+        check(weight_decay >= 0.0, f"Invalid weight_decay value: {weight_decay}")
+        check(not nesterov or (momentum > 0 and dampening == 0),
+              "Nesterov momentum requires a momentum and zero dampening")
+        super().__init__(params, {"lr": lr, "momentum": momentum, "dampening": dampening,
+                                  "weight_decay": weight_decay, "nesterov": nesterov, "maximize": maximize,
+                                  "foreach": foreach, "differentiable": differentiable, "fused": fused})
+        check_fused(fused, foreach, differentiable)
+
+    def step(self, closure: Closure = None) -> Any:
+        """Update the parameters once; returns what the closure returns."""
+        loss = self._loss(closure)
+        for group in self.param_groups:
+            params, grads = self._active(group)
+            momentum = scalar(group["momentum"])
+            fresh = [self.state[p].get("momentum_buffer") is None for p in params] if momentum else [False] * len(params)
+            for p, new in zip(params, fresh, strict=True):
+                if new:
+                    self.state[p].pop("momentum_buffer", None)
+            buffers = self._states(params, "momentum_buffer") if momentum else None
+            update("sgd", params, grads, [buffers], [fresh], lr=scalar(group["lr"]), momentum=momentum,
+                   dampening=scalar(group["dampening"]), weight_decay=scalar(group["weight_decay"]),
+                   nesterov=group["nesterov"], maximize=group["maximize"])
+        return loss

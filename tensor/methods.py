@@ -1,0 +1,224 @@
+"""One function, three names: the ops attached to Tensor as methods and operators, and listed for ``tritium.*``.
+
+Every op module says in ``METHODS`` which of its functions are Tensor methods, in ``INPLACE`` which in-place methods it
+defines, and in ``FUNCTIONS`` what ``tritium.<name>`` exports. Pointwise ops and views are listed here.
+"""
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import numpy as np
+
+from tritium.tensor import creation, indexing
+from tritium.tensor.ops import copy, pointwise, view
+from tritium.tensor.ops.pointwise import inplace
+from tritium.tensor.tensor import Tensor
+
+UNARY = """abs absolute sign sgn relu floor ceil trunc fix frac square sqrt rsqrt reciprocal exp exp2 expm1 log log2 log10
+ log1p sin cos tan asin arcsin acos arccos atan arctan sinh cosh tanh asinh arcsinh acosh arccosh atanh arctanh sigmoid
+ sinc deg2rad rad2deg isnan isinf isfinite isposinf isneginf signbit logical_not conj bitwise_not positive negative round
+ logit nan_to_num""".split()
+BINARY = """add sub subtract mul multiply div divide true_divide floor_divide remainder fmod atan2 arctan2 maximum minimum
+ fmax fmin hypot logaddexp logaddexp2 copysign nextafter ldexp xlogy heaviside gcd lcm bitwise_and bitwise_or bitwise_xor
+ bitwise_left_shift bitwise_right_shift eq ne not_equal lt less le less_equal gt greater ge greater_equal logical_and
+ logical_or logical_xor pow float_power clamp clip clamp_min clamp_max lerp addcmul addcdiv isclose allclose equal
+ """.split()
+POINTWISE_INPLACE = """abs sign sgn relu floor ceil trunc frac square sqrt rsqrt reciprocal exp exp2 expm1 log log2 log10
+ log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh sigmoid sinc logical_not bitwise_not round logit
+ nan_to_num floor_divide remainder fmod atan2 hypot copysign ldexp xlogy heaviside gcd lcm bitwise_and bitwise_or
+ bitwise_xor bitwise_left_shift bitwise_right_shift logical_and logical_or logical_xor pow float_power clamp clip clamp_min
+ clamp_max lerp addcmul addcdiv eq ne lt le gt ge""".split()
+VIEWS = """view reshape view_as reshape_as ravel flatten unflatten squeeze unsqueeze permute transpose swapaxes swapdims t
+ movedim moveaxis select narrow unbind split split_with_sizes chunk tensor_split hsplit vsplit expand expand_as broadcast_to
+ diagonal unfold as_strided detach detach_ view_as_real adjoint""".split()
+VIEW_FUNCTIONS = [n for n in VIEWS if n not in ("view", "view_as", "reshape_as", "expand", "expand_as", "unfold",
+                                                "detach_")] + ["broadcast_tensors", "meshgrid", "view_as_complex"]
+MODULES = ("reduce", "matmul", "copy", "index", "embedding", "sort", "scan", "join", "rearrange", "special", "random",
+           "activation", "softmax", "linalg")
+
+functions: dict[str, Any] = {}
+
+
+def _attach(name: str, function: Any) -> None:
+    setattr(Tensor, name, function)
+
+
+def _collect() -> None:
+    for name in UNARY + BINARY:
+        functions[name] = function = getattr(pointwise, name)
+        _attach(name, function)
+    functions["neg"] = pointwise.negative
+    functions["where"] = pointwise.where
+    functions["rsub"] = pointwise.rsub
+    _attach("neg", pointwise.negative)
+    _attach("neg_", inplace(pointwise.negative, "neg_"))
+    for name in POINTWISE_INPLACE:
+        function = inplace(getattr(pointwise, name), name + "_")
+        _attach(name + "_", function)
+        functions[name + "_"] = function
+    for name in ("add_", "sub_", "subtract_", "mul_", "multiply_", "div_", "divide_", "true_divide_"):
+        _attach(name, getattr(pointwise, name))
+    for name in VIEWS:
+        _attach(name, getattr(view, name))
+    for name in VIEW_FUNCTIONS:
+        functions[name] = getattr(view, name)
+    for name in ("squeeze", "unsqueeze", "transpose", "t"):
+        _attach(name + "_", _view_inplace(getattr(view, name), name + "_"))
+    for name, function in copy.CASTS.items():
+        _attach(name, function)
+    import importlib.util
+    for family in MODULES:
+        if importlib.util.find_spec("tritium.tensor.ops." + family) is None:  # TEMPORARY until all families exist
+            continue
+        module = importlib.import_module("tritium.tensor.ops." + family)
+        for name in (*getattr(module, "METHODS", ()), *getattr(module, "INPLACE", ())):
+            _attach(name, getattr(module, name))
+        for name in (*getattr(module, "FUNCTIONS", ()), *getattr(module, "INPLACE", ())):
+            functions[name] = getattr(module, name)
+    for name in ("clone", "flip"):
+        functions[name] = getattr(copy, name)
+
+
+def _view_inplace(op: Any, name: str) -> Any:
+    """A view op on the tensor itself: its shape and strides change, its memory does not."""
+
+    def op_(input: Tensor, *args: Any) -> Tensor:
+        result = op(input, *args)
+        input._a = result._a
+        if result._rg:
+            input._edge, input._rg = result._edge, True
+            input._base = input._base if input._base is not None else None
+        return input
+
+    op_.__name__ = op_.__qualname__ = name
+    op_.__doc__ = f"``{op.__name__}`` of the tensor itself, in place."
+    return op_
+
+
+# --- operators ------------------------------------------------------------------------------
+
+_OPERANDS = (Tensor, int, float, complex, np.generic)
+
+
+def _operator(function: Any, name: str) -> Any:
+    """A binary operator; NotImplemented for an operand it does not know, so that Python tries the other's."""
+
+    def operator(self: Tensor, other: Any) -> Any:
+        if isinstance(other, _OPERANDS):
+            return function(self, other)
+        return NotImplemented
+
+    operator.__name__ = operator.__qualname__ = name
+    return operator
+
+
+def _reflected(function: Any, name: str) -> Any:
+    return _operator(lambda self, other: function(other, self), name)
+
+
+def _rdiv(self: Tensor, other: Any) -> Tensor:
+    return pointwise.mul(pointwise.reciprocal(self), other)
+
+
+def _rpow(self: Tensor, other: Any) -> Tensor:
+    return pointwise.pow(other, self)
+
+
+def _rmatmul(self: Tensor, other: Any) -> Any:
+    return functions["matmul"](other, self) if isinstance(other, Tensor) else NotImplemented
+
+
+def _matmul(self: Tensor, other: Any) -> Any:
+    return functions["matmul"](self, other) if isinstance(other, Tensor) else NotImplemented
+
+
+def _in_place_operator(function: Any, name: str) -> Any:
+    operator = _operator(function, name)
+    return operator
+
+
+def _compare(function: Any, name: str, otherwise: Any) -> Any:
+    def operator(self: Tensor, other: Any) -> Any:
+        if isinstance(other, _OPERANDS):
+            return function(self, other)
+        return otherwise if otherwise is not None else NotImplemented
+
+    operator.__name__ = operator.__qualname__ = name
+    return operator
+
+
+def _operators() -> None:
+    p = pointwise
+    for name, function, reflected in (
+            ("add", p._add, lambda a, b: p._add(b, a)), ("sub", p._sub, p.rsub), ("mul", p.mul, lambda a, b: p.mul(b, a)),
+            ("truediv", p._div, _rdiv), ("floordiv", p.floor_divide, lambda a, b: p.floor_divide(b, a)),
+            ("mod", p.remainder, lambda a, b: p.remainder(b, a)), ("pow", p.pow, _rpow),
+            ("and", p.bitwise_and, lambda a, b: p.bitwise_and(b, a)),
+            ("or", p.bitwise_or, lambda a, b: p.bitwise_or(b, a)),
+            ("xor", p.bitwise_xor, lambda a, b: p.bitwise_xor(b, a)),
+            ("lshift", p.bitwise_left_shift, lambda a, b: p.bitwise_left_shift(b, a)),
+            ("rshift", p.bitwise_right_shift, lambda a, b: p.bitwise_right_shift(b, a))):
+        _attach(f"__{name}__", _operator(function, f"__{name}__"))
+        _attach(f"__r{name}__", _operator(reflected, f"__r{name}__"))
+    for name, method in (("add", "add_"), ("sub", "sub_"), ("mul", "mul_"), ("truediv", "div_"),
+                         ("floordiv", "floor_divide_"), ("mod", "remainder_"), ("pow", "pow_"), ("and", "bitwise_and_"),
+                         ("or", "bitwise_or_"), ("xor", "bitwise_xor_"), ("lshift", "bitwise_left_shift_"),
+                         ("rshift", "bitwise_right_shift_")):
+        _attach(f"__i{name}__", _operator(getattr(Tensor, method), f"__i{name}__"))
+    _attach("__matmul__", _matmul)
+    _attach("__rmatmul__", _rmatmul)
+    for name in ("lt", "le", "gt", "ge"):
+        _attach(f"__{name}__", _compare(getattr(p, name), f"__{name}__", None))
+    _attach("__eq__", _compare(p.eq, "__eq__", None))
+    _attach("__ne__", _compare(p.ne, "__ne__", None))
+    _attach("__neg__", p.negative)
+    _attach("__pos__", p.positive)
+    _attach("__abs__", p.abs)
+    _attach("__invert__", p.bitwise_not)
+    _attach("__getitem__", indexing.getitem)
+    _attach("__setitem__", indexing.setitem)
+    for name in ("T", "mT", "mH", "H"):
+        function = {"T": view.numpy_T, "mT": view.matrix_T, "mH": view.adjoint, "H": view.adjoint}[name]
+        _attach(name, property(function, doc=function.__doc__))
+    _attach("real", property(_real, doc="The real part; a real tensor itself."))
+    _attach("imag", property(_imag, doc="The imaginary part of a complex tensor: a view."))
+    _attach("where", lambda self, condition, other: pointwise.where(condition, self, other))
+    for name in ("new_empty", "new_zeros", "new_ones", "new_full"):
+        _attach(name, getattr(creation, name))
+    _attach("new_tensor", creation.new_tensor_like)
+    _attach("new", lambda self, *args, **kwargs: creation.legacy_tensor(Tensor, *args, dtype=self.dtype, **kwargs))
+    _attach("index_put_", _index_put_)
+    _attach("index_put", _index_put)
+
+
+def _real(self: Tensor) -> Tensor:
+    return view.view_as_real(self).select(-1, 0) if self.is_complex() else self
+
+
+def _imag(self: Tensor) -> Tensor:
+    if not self.is_complex():
+        raise RuntimeError("imag is not implemented for tensors with non-complex dtypes.")
+    return view.view_as_real(self).select(-1, 1)
+
+
+def _index_put_(self: Tensor, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
+    """``values`` written (or added) at a tuple of index tensors, in place."""
+    basic, advanced = indexing.parse(self, tuple(indices))
+    target = self if basic is None else indexing.basic_view(self, *basic)
+    if advanced is None:
+        target.add_(values) if accumulate else target.copy_(values)
+    else:
+        indexing.index_put_(target, advanced, values, accumulate)
+    return self
+
+
+def _index_put(self: Tensor, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
+    """A copy with ``values`` written (or added) at a tuple of index tensors."""
+    return _index_put_(copy.clone(self), indices, values, accumulate)
+
+
+_collect()
+_operators()
+functions["index_put"] = _index_put
+functions["real"], functions["imag"] = _real, _imag

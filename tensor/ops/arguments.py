@@ -1,0 +1,59 @@
+"""Checks of arguments that several op families share, with PyTorch's errors."""
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tritium.tensor.dtype import from_numpy_dtype
+from tritium.tensor.tensor import Tensor
+
+C_NAMES = {"uint8": "uint8_t", "int8": "int8_t", "int16": "int16_t", "int32": "int", "int64": "int64_t",
+           "float16": "c10::Half", "bfloat16": "c10::BFloat16", "float32": "float", "float64": "double"}
+
+
+def check_tensor(name: str, argument: str, position: int, value: Any) -> None:
+    """Raises TypeError when an argument is no tensor. Positions count from 1, the input included."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}(): argument '{argument}' (position {position}) must be Tensor, not "
+                        f"{type(value).__name__}")
+
+
+def not_implemented(kernel: str, dtype: Any) -> NotImplementedError:
+    """PyTorch's error for a dtype that an op does not take."""
+    return NotImplementedError(f'"{kernel}" not implemented for \'{from_numpy_dtype(dtype).title}\'')
+
+
+def fill_value(value: Any, dtype: Any) -> Any:
+    """A number as a 0-d array of a NumPy dtype, converted as C converts.
+
+    Raises RuntimeError when the dtype cannot hold it. Negative numbers wrap around in unsigned types; inf and nan fit
+    floating point types."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    kind = dtype.kind
+    if kind == "b":
+        return np.array(bool(value))
+    fits = True
+    if kind == "c":
+        return np.array(value, dtype)
+    if isinstance(value, complex):
+        fits = value.imag == 0
+        value = value.real
+    if kind in "iu":
+        info = np.iinfo(dtype)
+        if isinstance(value, float):
+            fits = fits and math.isfinite(value)
+            value = int(value) if fits else 0
+        low = -info.max if kind == "u" else info.min
+        fits = fits and low <= value <= info.max
+        value = value % (info.max + 1) if kind == "u" else value
+    elif kind in "fV" and math.isfinite(value):
+        limit = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38,
+                 "float32": 3.4028234663852886e38}.get(from_numpy_dtype(dtype).name)
+        fits = fits and (limit is None or -limit <= value <= limit)
+    if not fits:
+        raise RuntimeError(f"value cannot be converted to type {C_NAMES[from_numpy_dtype(dtype).name]} without "
+                           "overflow")
+    return np.array(value, dtype)

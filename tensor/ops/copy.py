@@ -1,0 +1,383 @@
+"""Copies: clone, contiguous, other dtypes and devices, and writing one tensor into another."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tritium.kernels import of
+from tritium.tensor.device import as_available
+from tritium.tensor.dtype import (
+    as_dtype,
+    bfloat16,
+    bool_,
+    complex64,
+    complex128,
+    dtype,
+    float16,
+    float32,
+    float64,
+    from_numpy_dtype,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+)
+from tritium.tensor.grad_mode import mode
+from tritium.tensor.graph import (
+    alias,
+    bump,
+    check_inplace,
+    derivative,
+    finish_inplace,
+    materialize,
+    memory_of,
+    record,
+    recording,
+    set_history,
+    wrap,
+)
+from tritium.tensor.layout import (
+    channels_last,
+    channels_last_3d,
+    contiguous_format,
+    is_channels_last,
+    memory_format,
+    preserve_format,
+    shape_of,
+)
+from tritium.tensor.tensor import Tensor
+
+METHODS = ["clone", "contiguous", "is_contiguous", "to", "type", "type_as", "cpu", "cuda",
+           "fill_", "zero_", "copy_",
+           "resize_", "set_", "share_memory_", "is_shared", "pin_memory", "is_pinned", "flip"]
+
+
+@derivative
+def CloneBackward0(node: Any, grad: Tensor) -> Tensor:
+    return grad
+
+
+@derivative
+def ToCopyBackward0(node: Any, grad: Tensor) -> Tensor:
+    return cast(grad, node.ctx)
+
+
+@derivative
+def CopyBackwards(node: Any, grad: Tensor) -> Tensor:
+    return grad
+
+
+def is_contiguous(input: Tensor, memory_format: memory_format = contiguous_format) -> bool:
+    """Whether the elements follow one another in memory in the given order of dimensions."""
+    materialize(input)
+    a = input._a
+    if memory_format is channels_last:
+        return is_channels_last(a)
+    if memory_format is channels_last_3d:
+        return is_channels_last(a, 5)
+    return a.flags.c_contiguous
+
+
+def _arrange(a: Any, format_: Any) -> Any:
+    """A copy of an array in a memory format."""
+    k = of(a).copy
+    if format_ is preserve_format:
+        return k.clone(a)
+    if format_ in (channels_last, channels_last_3d):
+        rank = 4 if format_ is channels_last else 5
+        if a.ndim != rank:
+            raise RuntimeError(f"required rank {rank} tensor to use {format_._name} format")
+        return k.channels_last(a)
+    return k.contiguous(a)
+
+
+def clone(input: Tensor, *, memory_format: memory_format = preserve_format) -> Tensor:
+    """A copy, recorded in the graph."""
+    if memory_format is not preserve_format:
+        materialize(input)
+    out = wrap(_arrange(input._a, memory_format))
+    if input._free:
+        out._free = True
+    if recording(input):
+        record(out, CloneBackward0, (input,))
+    return out
+
+
+def contiguous(input: Tensor, memory_format: memory_format = contiguous_format) -> Tensor:
+    """The tensor itself when it is contiguous in the given format, else a copy that is."""
+    if memory_format is channels_last and input._free and is_channels_last(input._a):
+        # the layout asked for is the one the kernels chose already
+        out = alias(input)
+        out._vc.shared = True  # type: ignore[union-attr]
+        out._free = input._free = False
+        return record(out, CloneBackward0, (input,)) if recording(input) else out
+    if is_contiguous(input, memory_format):
+        return input
+    return clone(input, memory_format=memory_format)
+
+
+def cast(input: Tensor, dt: Any) -> Tensor:
+    """A copy in another dtype (a NumPy dtype), recorded in the graph."""
+    out = wrap(of(input._a).pointwise.cast(input._a, dt))
+    if input._free:
+        out._free = True
+    if recording(input) and dt.kind not in "biu":
+        record(out, ToCopyBackward0, (input,), ctx=input._a.dtype)
+    return out
+
+
+def to(input: Tensor, *args: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False,
+       copy: bool = False, memory_format: Any = preserve_format, other: Tensor | None = None) -> Tensor:
+    """The tensor in another dtype, on another device or in another memory format: itself when nothing changes.
+
+    ``to(dtype)``, ``to(device)``, ``to(device, dtype)``, ``to(other)``, and all by keyword.
+    https://docs.pytorch.org/docs/stable/generated/torch.Tensor.to.html"""
+    for x in args[:2]:
+        if isinstance(x, Tensor):
+            other = x
+        elif x is None or isinstance(x, bool):
+            continue
+        elif isinstance(x, (str, int)) or type(x).__name__ == "device":
+            device = x
+        else:
+            dtype = x
+    rest = args[2:] if len(args) > 2 else ()
+    if len(rest) > 1:
+        copy = rest[1]
+    if other is not None:
+        dtype = other.dtype if dtype is None else dtype
+    if device is not None:
+        as_available(device)
+    dt = input._a.dtype if dtype is None else as_dtype(dtype).np
+    if dt != input._a.dtype:
+        out = cast(input, dt)
+        return out if memory_format is preserve_format else contiguous(out, memory_format)
+    if copy:
+        out = clone(input, memory_format=memory_format)
+        if out._edge is not None:
+            out._edge = None
+            record(out, ToCopyBackward0, (input,), ctx=dt)
+        return out
+    if memory_format is not preserve_format and not is_contiguous(input, memory_format):
+        return clone(input, memory_format=memory_format)
+    return input
+
+
+def _caster(name: str, dt: dtype) -> Any:
+    def method(input: Tensor, memory_format: memory_format = preserve_format) -> Tensor:
+        return to(input, dt, memory_format=memory_format)
+
+    method.__name__ = method.__qualname__ = name
+    method.__doc__ = f"``to({dt})``."
+    return method
+
+
+CASTS = {name: _caster(name, dt) for name, dt in (
+    ("float", float32), ("double", float64), ("half", float16), ("bfloat16", bfloat16), ("long", int64),
+    ("int", int32), ("short", int16), ("char", int8), ("byte", uint8), ("bool", bool_), ("cfloat", complex64),
+    ("cdouble", complex128))}
+
+
+def cpu(input: Tensor, memory_format: memory_format = preserve_format) -> Tensor:
+    """The tensor on the CPU: itself when it is there."""
+    return input
+
+
+def cuda(input: Tensor, device: Any = None, non_blocking: bool = False,
+         memory_format: memory_format = preserve_format) -> Tensor:
+    """The tensor on a cuda device.
+
+    Raises NotImplementedError: this version has no cuda device."""
+    as_available("cuda" if device is None else device)
+    return input
+
+
+def type_as(input: Tensor, other: Tensor) -> Tensor:
+    """``input.to(other.dtype)``."""
+    return to(input, other.dtype)
+
+
+def type(input: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:  # noqa: A001
+    """Without ``dtype`` the old name of the tensor's type ("torch.FloatTensor"); with it, the tensor in that dtype."""
+    if dtype is None:
+        return f"torch.{input.dtype.title}Tensor"
+    if isinstance(dtype, str):
+        word = dtype.rpartition(".")[2].removesuffix("Tensor")
+        from tritium.tensor.dtype import ALL
+
+        dtype = next((d for d in ALL if d.title == word), None)
+        if dtype is None:
+            raise ValueError(f"invalid type: '{dtype}'")
+    inner = getattr(dtype, "_dtype", None)
+    return to(input, inner if inner is not None else dtype)
+
+
+# --- writing --------------------------------------------------------------------------------
+
+@derivative
+def FillBackward0(node: Any, grad: Tensor) -> Any:
+    parts = (grad * 0, grad.sum())
+    return parts[:len(node.edges)] if len(node.edges) > 1 else parts[0]
+
+
+def fill_(input: Tensor, value: Any) -> Tensor:
+    """Every element set to ``value`` (a number or a 0-d tensor).
+
+    Raises RuntimeError for a tensor of more dimensions."""
+    check_inplace(input)
+    if isinstance(value, Tensor):
+        if value._a.ndim:
+            raise RuntimeError("fill_ only supports 0-dimension value tensor but got tensor with "
+                               f"{value._a.ndim} dimensions.")
+        if recording(input, value):
+            return copy_(input, value)
+        value = value.item()
+    a = input._a
+    if recording(input):
+        from tritium.tensor.promotion import number_as
+
+        result = wrap(np.full(a.shape, number_as(value, a.dtype) if a.dtype.kind in "iu" else value, a.dtype))
+        return finish_inplace(input, record(result, FillBackward0, (input,)))
+    try:
+        a[...] = value
+    except (OverflowError, TypeError):
+        from tritium.tensor.promotion import number_as
+
+        a[...] = number_as(value if not isinstance(value, complex) else value.real, a.dtype)
+    bump(input)
+    return input
+
+
+def zero_(input: Tensor) -> Tensor:
+    """Every element set to 0."""
+    return fill_(input, 0)
+
+
+def copy_(input: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
+    """The elements of ``src`` (broadcast, converted to the dtype) written into the tensor.
+
+    Raises RuntimeError when the shapes do not fit."""
+    if not isinstance(src, Tensor):
+        from tritium.tensor.creation import as_tensor
+
+        src = as_tensor(src)
+    check_inplace(input)
+    a, s = input._a, src._a
+    if s.shape != a.shape:
+        from tritium.tensor.ops.view import expand
+
+        if s.ndim > a.ndim and all(n == 1 for n in s.shape[:s.ndim - a.ndim]):
+            src = src.reshape(s.shape[s.ndim - a.ndim:])
+        try:
+            src = expand(src, a.shape)
+        except RuntimeError:
+            raise RuntimeError(
+                f"The size of tensor a ({_mismatch(a.shape, s.shape)[0]}) must match the size of tensor b "
+                f"({_mismatch(a.shape, s.shape)[1]}) at non-singleton dimension {_mismatch(a.shape, s.shape)[2]}"
+            ) from None
+        s = src._a
+    of(a).copy.copy_into(a, s)
+    bump(input)
+    if mode.enabled and (src._rg or input._rg):
+        if a.dtype.kind in "biu":
+            return input
+        result = wrap(s)
+        if src._rg:
+            record(result, CopyBackwards, (src,))
+        if result._rg:
+            set_history(input, result)
+        else:
+            blank = wrap(a)
+            record(blank, FillBackward0, (_before(input),))
+            set_history(input, blank)
+    return input
+
+
+def _before(t: Tensor) -> Tensor:
+    from tritium.tensor.graph import edge
+
+    out = alias(t)
+    out._rg, out._edge = True, edge(t)
+    return out
+
+
+def _mismatch(a: Any, b: Any) -> tuple[int, int, int]:
+    for i in range(1, max(len(a), len(b)) + 1):
+        m, n = (a[-i] if i <= len(a) else 1), (b[-i] if i <= len(b) else 1)
+        if m != n and n != 1:
+            return m, n, max(len(a), len(b)) - i
+    return 0, 0, 0
+
+
+def resize_(input: Tensor, *sizes: Any, memory_format: Any = contiguous_format) -> Tensor:
+    """Another shape in place: the first elements are kept, new ones have any values.
+
+    Raises RuntimeError for a tensor that requires grad, or one whose memory is shared and would have to grow."""
+    shape = shape_of(sizes)
+    if input._rg:
+        raise RuntimeError("cannot resize variables that require grad")
+    materialize(input)
+    a = input._a
+    count = int(np.prod(shape, dtype=np.int64))
+    if count <= a.size and a.flags.c_contiguous:
+        input._a = a.reshape(-1)[:count].reshape(shape)
+    else:
+        if memory_of(input).held:
+            raise RuntimeError("Trying to resize storage that is not resizable")
+        fresh = np.empty(count, a.dtype)
+        fresh[:min(count, a.size)] = a.reshape(-1)[:count]
+        input._a = fresh.reshape(shape)
+    bump(input)
+    return input
+
+
+def set_(input: Tensor, source: Tensor | None = None) -> Tensor:
+    """Take another tensor's memory, shape and strides."""
+    with_data = source if source is not None else wrap(np.empty((0,), input._a.dtype))
+    if input._a.dtype != with_data._a.dtype:
+        raise RuntimeError(f"Could not set tensor of type {from_numpy_dtype(with_data._a.dtype).name} to a tensor of "
+                           f"type {from_numpy_dtype(input._a.dtype).name}")
+    input.data = with_data
+    return input
+
+
+def share_memory_(input: Tensor) -> Tensor:
+    """Raises NotImplementedError: tensors are not shared between processes in this version."""
+    raise NotImplementedError("share_memory_(): sharing tensors between processes is not implemented")
+
+
+def is_shared(input: Tensor) -> bool:
+    """Whether the memory is shared between processes: never."""
+    return False
+
+
+def pin_memory(input: Tensor, device: Any = None) -> Tensor:
+    """Raises NotImplementedError: there is no cuda device in this version."""
+    raise NotImplementedError("pin_memory(): needs a cuda device, which this version does not have")
+
+
+def is_pinned(input: Tensor, device: Any = None) -> bool:
+    """Whether the memory is page-locked: never without a cuda device."""
+    return False
+
+
+@derivative
+def FlipBackward0(node: Any, grad: Tensor) -> Tensor:
+    return flip(grad, node.ctx)
+
+
+def flip(input: Tensor, *dims: Any) -> Tensor:
+    """A copy with the order of elements reversed along the given dimensions.
+
+    Raises RuntimeError when a dimension appears twice."""
+    from tritium.tensor.layout import wrap_dims
+
+    ds = wrap_dims(shape_of(dims, "dims"), input._a.ndim)
+    out = wrap(of(input._a).copy.flip(input._a, ds))
+    if recording(input):
+        record(out, FlipBackward0, (input,), ctx=ds)
+    return out
+
+

@@ -1,0 +1,546 @@
+"""Reductions: sum, mean, var, max, norm and their like, over all dimensions or some.
+
+https://docs.pytorch.org/docs/stable/torch.html#reduction-ops
+"""
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tritium.kernels import of
+from tritium.tensor import dtype as dtypes
+from tritium.tensor.dtype import as_dtype, from_numpy_dtype
+from tritium.tensor.graph import derivative, record, recording, wrap
+from tritium.tensor.layout import shape_of, wrap_dim, wrap_dims
+from tritium.tensor.ops.out import write_out
+from tritium.tensor.return_types import return_type
+from tritium.tensor.tensor import Tensor
+
+METHODS = ["sum", "nansum", "mean", "nanmean", "prod", "var", "std", "amax", "amin", "aminmax", "max", "min", "argmax",
+           "argmin", "all", "any", "count_nonzero", "norm", "sum_to_size", "dist", "logsumexp"]
+FUNCTIONS = [n for n in METHODS if n != "sum_to_size"] + ["var_mean", "std_mean"]
+
+_max = return_type("max", ("values", "indices"))
+_min = return_type("min", ("values", "indices"))
+_aminmax = return_type("aminmax", ("min", "max"))
+i64 = np.dtype(np.int64)
+
+
+def _dims(dim: Any, ndim: int) -> tuple[int, ...]:
+    """The dimensions to reduce: all for None and for an empty list, as in ``sum``."""
+    if dim is None or (isinstance(dim, (tuple, list)) and not dim):
+        return tuple(range(ndim))
+    return wrap_dims(dim, ndim)
+
+
+def restore(x: Tensor, dims: tuple[int, ...], keepdim: bool, shape: tuple[int, ...]) -> Tensor:
+    """A reduced tensor with its dimensions put back (size 1), ready to broadcast against the input."""
+    if keepdim or not shape:
+        return x
+    return x.reshape(tuple(1 if d in dims else n for d, n in enumerate(shape)))
+
+
+def _done(name: str, r: Tensor, out: Tensor | None, input: Tensor) -> Tensor:
+    return r if out is None else write_out(name, out, r, input)
+
+
+def _count(shape: tuple[int, ...], dims: tuple[int, ...]) -> int:
+    return math.prod(shape[d] for d in dims)
+
+
+# --- sums -----------------------------------------------------------------------------------
+
+def _sum_backward(node: Any, grad: Tensor) -> Tensor:
+    shape, dims, keepdim = node.ctx
+    return restore(grad, dims, keepdim, shape).expand(shape)
+
+
+@derivative
+def SumBackward0(node: Any, grad: Tensor) -> Tensor:
+    return _sum_backward(node, grad)
+
+
+@derivative
+def SumBackward1(node: Any, grad: Tensor) -> Tensor:
+    return _sum_backward(node, grad)
+
+
+def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, dtype: Any = None,
+        out: Tensor | None = None, keepdims: bool = False) -> Tensor:
+    """The sum over ``dim`` (one, several, or all). Integers and bools are summed as int64."""
+    dim, keepdim = dim if axis is None else axis, keepdim or keepdims
+    a = input._a
+    dims = _dims(dim, a.ndim)
+    dt = as_dtype(dtype).np if dtype is not None else i64 if a.dtype.kind in "biu" else a.dtype
+    r = wrap(of(a).reduce.sum(a, dims, keepdim, dt))
+    if recording(input):
+        record(r, SumBackward0 if dim is None else SumBackward1, (input,), ctx=(a.shape, dims, keepdim))
+    return _done("sum", r, out, input)
+
+
+@derivative
+def NansumBackward0(node: Any, grad: Tensor) -> Tensor:
+    (x,) = node.unpack()
+    return _sum_backward(node, grad) * x.isnan().logical_not()
+
+
+def nansum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """The sum of what is not nan."""
+    a = input._a
+    dims = _dims(dim, a.ndim)
+    dt = as_dtype(dtype).np if dtype is not None else i64 if a.dtype.kind in "biu" else a.dtype
+    r = wrap(of(a).reduce.nansum(a, dims, keepdim, dt))
+    if recording(input):
+        record(r, NansumBackward0, (input,), saved=(input,), ctx=(a.shape, dims, keepdim))
+    return r
+
+
+def _mean_backward(node: Any, grad: Tensor) -> Tensor:
+    shape, dims, keepdim = node.ctx
+    return restore(grad, dims, keepdim, shape).expand(shape) / max_(_count(shape, dims), 1)
+
+
+def max_(a: int, b: int) -> int:
+    return a if a > b else b
+
+
+@derivative
+def MeanBackward0(node: Any, grad: Tensor) -> Tensor:
+    return _mean_backward(node, grad)
+
+
+@derivative
+def MeanBackward1(node: Any, grad: Tensor) -> Tensor:
+    return _mean_backward(node, grad)
+
+
+def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, dtype: Any = None,
+         out: Tensor | None = None, keepdims: bool = False) -> Tensor:
+    """The mean over ``dim`` (one, several, or all).
+
+    Raises RuntimeError for integers and bools, unless ``dtype`` is a floating point type."""
+    dim, keepdim = dim if axis is None else axis, keepdim or keepdims
+    a = input._a
+    dt = a.dtype if dtype is None else as_dtype(dtype).np
+    if dt.kind in "biu":
+        raise RuntimeError("mean(): input dtype should be either floating point or complex dtypes. Got "
+                           f"{from_numpy_dtype(dt).title} instead.")
+    if a.dtype != dt:
+        input = input.to(from_numpy_dtype(dt))
+        a = input._a
+    dims = _dims(dim, a.ndim)
+    r = wrap(of(a).reduce.mean(a, dims, keepdim, dt))
+    if recording(input):
+        record(r, MeanBackward0 if dim is None else MeanBackward1, (input,), ctx=(a.shape, dims, keepdim))
+    return _done("mean", r, out, input)
+
+
+def nanmean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """The mean of what is not nan."""
+    count = input.isnan().logical_not().sum(dim, keepdim)
+    return nansum(input, dim, keepdim, dtype=dtype) / count
+
+
+def sum_to_size(input: Tensor, *size: Any) -> Tensor:
+    """Summed over broadcast dimensions until the shape is ``size``.
+
+    Raises RuntimeError when ``size`` does not broadcast to the tensor's shape."""
+    shape = shape_of(size)
+    have = input._a.shape
+    if shape == have:
+        return input
+    extra = len(have) - len(shape)
+    if extra < 0 or any(n != 1 and n != m for n, m in zip(shape, have[extra:], strict=True)):
+        raise RuntimeError(f"size {{{list(shape)}}} is not expandable to size {{{list(have)}}}.")
+    dims = tuple(d for d in range(len(have)) if d < extra or (shape[d - extra] == 1 and have[d] != 1))
+    r = sum(input, dims, keepdim=True) if dims else input
+    return r.reshape(shape) if extra else r
+
+
+# --- products -------------------------------------------------------------------------------
+
+def _prod_backward(grad: Tensor, x: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor:
+    """g times the product of all other elements, also where elements are zero."""
+    shape = x._a.shape
+    g = restore(grad, dims, keepdim, shape)
+    if not (x._a == 0).any():
+        return g * prod_over(x, dims) / x
+    moved = x.movedim(dims, tuple(range(-len(dims), 0))) if dims else x
+    flat = moved.reshape((*moved._a.shape[:moved.ndim - len(dims)], -1)) if dims else x.reshape((*shape, 1))
+    n = flat._a.shape[-1]
+    ones = flat.new_ones((*flat._a.shape[:-1], 1))
+    from tritium.tensor.ops.join import cat
+    from tritium.tensor.ops.scan import cumprod
+
+    left = cumprod(cat([ones, flat[..., :n - 1]], -1), -1) if n else flat
+    right = cumprod(cat([ones, flat.flip(-1)[..., :n - 1]], -1), -1).flip(-1) if n else flat
+    others = (left * right).reshape(moved._a.shape)
+    if dims:
+        others = others.movedim(tuple(range(-len(dims), 0)), dims)
+    return g * others
+
+
+def prod_over(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    for d in dims:
+        x = prod(x, d, keepdim=True)
+    return x
+
+
+@derivative
+def ProdBackward0(node: Any, grad: Tensor) -> Tensor:
+    (x,) = node.unpack()
+    return _prod_backward(grad, x, *node.ctx)
+
+
+@derivative
+def ProdBackward1(node: Any, grad: Tensor) -> Tensor:
+    (x,) = node.unpack()
+    return _prod_backward(grad, x, *node.ctx)
+
+
+def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None,
+         out: Tensor | None = None) -> Tensor:
+    """The product of all elements, or over one dimension. Integers and bools are multiplied as int64."""
+    a = input._a
+    dims = _dims(dim, a.ndim)
+    dt = as_dtype(dtype).np if dtype is not None else i64 if a.dtype.kind in "biu" else a.dtype
+    r = wrap(of(a).reduce.prod(a, dims, keepdim, dt))
+    if recording(input):
+        record(r, ProdBackward0 if dim is None else ProdBackward1, (input,), saved=(input,), ctx=(dims, keepdim))
+    return _done("prod", r, out, input)
+
+
+# --- spread ---------------------------------------------------------------------------------
+
+def _correction(unbiased: Any, correction: Any) -> float:
+    if correction is not None:
+        return correction
+    return 1 if unbiased is None or unbiased else 0
+
+
+def _var_grad(grad: Tensor, x: Tensor, dims: tuple[int, ...], keepdim: bool, correction: float) -> Tensor:
+    shape = x._a.shape
+    g = restore(grad, dims, keepdim, shape)
+    left = _count(shape, dims) - correction
+    scale = 2.0 / left if left > 0 else math.nan if left == 0 else math.inf
+    return g * (x - mean(x, dims, True)) * scale
+
+
+@derivative
+def VarBackward0(node: Any, grad: Tensor) -> Tensor:
+    (x,) = node.unpack()
+    return _var_grad(grad, x, *node.ctx)
+
+
+@derivative
+def StdBackward0(node: Any, grad: Tensor) -> Tensor:
+    x, r = node.unpack()
+    g = grad / (r * 2)
+    g = g.masked_fill(r == 0, 0.0)
+    return _var_grad(g, x, *node.ctx)
+
+
+def _spread(name: str, input: Tensor, dim: Any, unbiased: Any, correction: Any, keepdim: bool) -> Any:
+    if isinstance(dim, bool):  # var(unbiased)
+        dim, unbiased = None, dim
+    a = input._a
+    if a.dtype.kind in "biu":
+        raise RuntimeError(f"{name}: only support floating point and complex dtypes")
+    return a, _dims(dim, a.ndim), _correction(unbiased, correction)
+
+
+def var(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None,
+        axis: Any = None, out: Tensor | None = None) -> Tensor:
+    """The variance over ``dim``, divided by the count minus ``correction`` (1 unless given).
+
+    Raises RuntimeError for integers."""
+    a, dims, c = _spread("std and var", input, dim if axis is None else axis, unbiased, correction, keepdim)
+    r = wrap(of(a).reduce.var(a, dims, keepdim, c))
+    if recording(input):
+        record(r, VarBackward0, (input,), saved=(input,), ctx=(dims, keepdim, c))
+    return _done("var", r, out, input)
+
+
+def std(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None,
+        axis: Any = None, out: Tensor | None = None) -> Tensor:
+    """The standard deviation over ``dim``; see ``var``."""
+    a, dims, c = _spread("std and var", input, dim if axis is None else axis, unbiased, correction, keepdim)
+    k = of(a)
+    if a.dtype.itemsize <= 4 and a.dtype.kind != "c":  # one rounding at the end
+        wide = k.reduce.var(k.pointwise.cast(a, np.dtype(np.float64)), dims, keepdim, c)
+        r = wrap(k.pointwise.cast(k.pointwise.unaries["sqrt"](wide), a.dtype))
+    else:
+        r = wrap(k.pointwise.unaries["sqrt"](k.reduce.var(a, dims, keepdim, c)))
+    if recording(input):
+        record(r, StdBackward0, (input,), saved=(input, r), ctx=(dims, keepdim, c))
+    return _done("std", r, out, input)
+
+
+def var_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *,
+             correction: Any = None) -> tuple[Tensor, Tensor]:
+    """The variance and the mean."""
+    return (var(input, dim, unbiased, keepdim, correction=correction),
+            mean(input, None if isinstance(dim, bool) else dim, keepdim))
+
+
+def std_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *,
+             correction: Any = None) -> tuple[Tensor, Tensor]:
+    """The standard deviation and the mean."""
+    return (std(input, dim, unbiased, keepdim, correction=correction),
+            mean(input, None if isinstance(dim, bool) else dim, keepdim))
+
+
+# --- extremes -------------------------------------------------------------------------------
+
+def _spread_evenly(grad: Tensor, x: Tensor, r: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor:
+    """The gradient of an extreme over several dimensions: shared equally among the elements that reach it."""
+    shape = x._a.shape
+    mask = x == restore(r, dims, keepdim, shape)
+    return restore(grad, dims, keepdim, shape) * mask / mask.sum(dims, True)
+
+
+@derivative
+def AmaxBackward0(node: Any, grad: Tensor) -> Tensor:
+    return _spread_evenly(grad, *node.unpack(), *node.ctx)
+
+
+@derivative
+def AminBackward0(node: Any, grad: Tensor) -> Tensor:
+    return _spread_evenly(grad, *node.unpack(), *node.ctx)
+
+
+@derivative
+def MaxBackward1(node: Any, grad: Tensor) -> Tensor:
+    return _spread_evenly(grad, *node.unpack(), *node.ctx)
+
+
+@derivative
+def MinBackward1(node: Any, grad: Tensor) -> Tensor:
+    return _spread_evenly(grad, *node.unpack(), *node.ctx)
+
+
+def _extreme(name: str, input: Tensor, dim: Any, keepdim: bool, kind: Any, out: Any = None) -> Tensor:
+    a = input._a
+    dims = _dims(dim, a.ndim)
+    for d in dims:
+        if a.shape[d] == 0:
+            raise (IndexError if dim is not None and dim != () else RuntimeError)(
+                f"{name}(): Expected reduction dim {d} to have non-zero size." if dim is not None and dim != () else
+                f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim "
+                "with the 'dim' argument.")
+    r = wrap(getattr(of(a).reduce, "amax" if "max" in name else "amin")(a, dims, keepdim))
+    if recording(input):
+        record(r, kind, (input,), saved=(input, r), ctx=(dims, keepdim))
+    return _done(name, r, out, input)
+
+
+def amax(input: Tensor, dim: Any = (), keepdim: bool = False, *, out: Tensor | None = None) -> Tensor:
+    """The largest element over ``dim``; equal ones share the gradient."""
+    return _extreme("amax", input, dim, keepdim, AmaxBackward0, out)
+
+
+def amin(input: Tensor, dim: Any = (), keepdim: bool = False, *, out: Tensor | None = None) -> Tensor:
+    """The smallest element over ``dim``; equal ones share the gradient."""
+    return _extreme("amin", input, dim, keepdim, AminBackward0, out)
+
+
+def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The smallest and the largest element, over one dimension or all."""
+    d = () if dim is None else dim
+    return _aminmax((amin(input, d, keepdim), amax(input, d, keepdim)))
+
+
+def _at_index_backward(node: Any, grad: Tensor | None, _: Any = None) -> Tensor | None:
+    if grad is None:
+        return None
+    index, d, keepdim, shape = node.ctx
+    from tritium.tensor.ops.index import value_selecting_backward
+
+    return value_selecting_backward(grad, d, index, shape, keepdim)
+
+
+@derivative
+def MaxBackward0(node: Any, grad: Tensor, _: Any = None) -> Any:
+    return _at_index_backward(node, grad)
+
+
+@derivative
+def MinBackward0(node: Any, grad: Tensor, _: Any = None) -> Any:
+    return _at_index_backward(node, grad)
+
+
+def _with_index(name: str, input: Tensor, dim: int, keepdim: bool, kind: Any, result: Any, out: Any) -> Any:
+    a = input._a
+    d = wrap_dim(dim, a.ndim)
+    if a.ndim and a.shape[d] == 0:
+        raise IndexError(f"{name}(): Expected reduction dim {d} to have non-zero size.")
+    k = of(a).reduce
+    x = a if a.ndim else a.reshape(1)
+    index = getattr(k, "arg" + name)(x, d, True)
+    values = np.take_along_axis(x, index, d)
+    if not (keepdim and a.ndim):
+        index, values = index.squeeze(d), values.squeeze(d)
+    v, i = wrap(values), wrap(index)
+    if recording(input):
+        record(v, kind, (input,), ctx=(i, d, keepdim, a.shape))
+    if out is not None:
+        return result((write_out(name, out[0], v, input), write_out(name, out[1], i)))
+    return result((v, i))
+
+
+def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, out: Any = None) -> Any:
+    """``max(x)``: the largest element. ``max(x, dim)``: (values, indices). ``max(x, other)``: elementwise maximum."""
+    dim = dim if axis is None else axis
+    if isinstance(dim, Tensor):
+        from tritium.tensor.ops.pointwise import maximum
+
+        return maximum(input, dim, out=out)
+    if dim is None:
+        return _extreme("max", input, None, False, MaxBackward1, out)
+    return _with_index("max", input, dim, keepdim, MaxBackward0, _max, out)
+
+
+def min(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, out: Any = None) -> Any:
+    """``min(x)``: the smallest element. ``min(x, dim)``: (values, indices). ``min(x, other)``: elementwise minimum."""
+    dim = dim if axis is None else axis
+    if isinstance(dim, Tensor):
+        from tritium.tensor.ops.pointwise import minimum
+
+        return minimum(input, dim, out=out)
+    if dim is None:
+        return _extreme("min", input, None, False, MinBackward1, out)
+    return _with_index("min", input, dim, keepdim, MinBackward0, _min, out)
+
+
+def _arg(name: str, input: Tensor, dim: int | None, keepdim: bool) -> Tensor:
+    a = input._a
+    if a.dtype.kind == "b":
+        raise RuntimeError(f'"{name}_cpu" not implemented for \'Bool\'')
+    if dim is None:
+        if a.size == 0:
+            raise IndexError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the "
+                             "reduction dim with the 'dim' argument.")
+        r = getattr(of(a).reduce, name)(a.reshape(-1), 0, False)
+        return wrap(r.reshape((1,) * a.ndim) if keepdim else r)
+    d = wrap_dim(dim, a.ndim)
+    if a.ndim == 0:
+        return wrap(np.zeros((), np.int64))
+    if a.shape[d] == 0:
+        raise IndexError(f"{name}(): Expected reduction dim {d} to have non-zero size.")
+    return wrap(getattr(of(a).reduce, name)(a, d, keepdim))
+
+
+def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False, *, axis: Any = None) -> Tensor:
+    """The position of the largest element, in the flattened tensor or along ``dim``, as int64."""
+    return _arg("argmax", input, dim if axis is None else axis, keepdim)
+
+
+def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False, *, axis: Any = None) -> Tensor:
+    """The position of the smallest element, in the flattened tensor or along ``dim``, as int64."""
+    return _arg("argmin", input, dim if axis is None else axis, keepdim)
+
+
+# --- truth ----------------------------------------------------------------------------------
+
+def _truth(name: str, input: Tensor, dim: Any, keepdim: bool) -> Tensor:
+    a = input._a
+    r = getattr(of(a).reduce, name)(a, _dims(dim, a.ndim), keepdim)
+    return wrap(r if a.dtype != np.uint8 else r.astype(np.uint8))
+
+
+def all(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None) -> Tensor:
+    """Whether all elements are true (uint8 stays uint8, as in PyTorch)."""
+    return _truth("all", input, dim if axis is None else axis, keepdim)
+
+
+def any(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None) -> Tensor:
+    """Whether any element is true (uint8 stays uint8, as in PyTorch)."""
+    return _truth("any", input, dim if axis is None else axis, keepdim)
+
+
+def count_nonzero(input: Tensor, dim: Any = None) -> Tensor:
+    """How many elements are not zero."""
+    a = input._a
+    return wrap(of(a).reduce.count_nonzero(a, _dims(dim, a.ndim)))
+
+
+# --- norms ----------------------------------------------------------------------------------
+
+@derivative
+def LinalgVectorNormBackward0(node: Any, grad: Tensor) -> Tensor:
+    x, r = node.unpack()
+    p, dims, keepdim = node.ctx
+    shape = x._a.shape
+    g, n = restore(grad, dims, keepdim, shape), restore(r, dims, keepdim, shape)
+    if p == 0:
+        return x * 0
+    if p == 1:
+        return g * x.sgn()
+    if p == 2:
+        return (g * (x / n)).masked_fill(n == 0, 0.0)
+    if math.isinf(p):
+        mask = (x.abs() == n).logical_or(n.isnan())
+        return g * x.sgn() * mask / mask.sum(dims, True)
+    scale = x.abs().pow(p - 1) if p > 1 else x.abs().pow(p - 1).masked_fill(x == 0, 0.0)
+    return (x.sgn() * scale * (g / n.pow(p - 1))).masked_fill(n == 0, 0.0)
+
+
+def vector_norm(input: Tensor, ord: float = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None,
+                out: Tensor | None = None) -> Tensor:
+    """The vector norm of order ``ord`` (any number, inf, -inf, 0) over ``dim``.
+
+    Raises RuntimeError for integers."""
+    x = input if dtype is None else input.to(as_dtype(dtype))
+    a = x._a
+    if a.dtype.kind in "biu":
+        raise RuntimeError("linalg.vector_norm: Expected a floating point or complex tensor as input. Got "
+                           f"{from_numpy_dtype(a.dtype).title}")
+    p = float(ord)
+    dims = _dims(dim, a.ndim)
+    if (p < 0 or p == math.inf) and _count(a.shape, dims) == 0:
+        raise RuntimeError(f"linalg.vector_norm cannot compute the {p:g} norm on an empty tensor because the operation "
+                           "does not have an identity")
+    r = wrap(of(a).reduce.norm(a, p, dims, keepdim))
+    if recording(x):
+        record(r, LinalgVectorNormBackward0, (x,), saved=(x, r), ctx=(p, dims, keepdim))
+    return _done("norm", r, out, input)
+
+
+def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, out: Tensor | None = None,
+         dtype: Any = None) -> Tensor:
+    """The p-norm over ``dim`` ("fro" is 2; the nuclear norm is not implemented)."""
+    if p == "nuc":
+        raise NotImplementedError("norm(p='nuc'): the nuclear norm is not implemented")
+    order = 2.0 if p in ("fro", None) else float(p)
+    if dtype is None and input._a.dtype.kind in "biu":
+        raise RuntimeError("linalg.vector_norm: Expected a floating point or complex tensor as input. Got "
+                           f"{input.dtype.title}")
+    return vector_norm(input, order, dim, keepdim, dtype=dtype, out=out)
+
+
+def dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
+    """The p-norm of ``input - other``."""
+    return vector_norm(input - other, p)
+
+
+@derivative
+def LogsumexpBackward0(node: Any, grad: Tensor) -> Tensor:
+    x, r = node.unpack()
+    dims, keepdim = node.ctx
+    shape = x._a.shape
+    n = restore(r, dims, keepdim, shape)
+    return restore(grad, dims, keepdim, shape) * (x - n.masked_fill(n.isinf(), 0.0)).exp()
+
+
+def logsumexp(input: Tensor, dim: Any, keepdim: bool = False, *, out: Tensor | None = None) -> Tensor:
+    """log of the sum of exp over ``dim``, without overflow."""
+    x = input if input._a.dtype.kind not in "biu" else input.to(dtypes.get_default_dtype())
+    a = x._a
+    dims = wrap_dims(dim, a.ndim)
+    k = of(a)
+    r = wrap(k.softmax.logsumexp(a, dims, keepdim))
+    if recording(x):
+        record(r, LogsumexpBackward0, (x,), saved=(x, r), ctx=(dims, keepdim))
+    return _done("logsumexp", r, out, input)

@@ -1,0 +1,512 @@
+"""The Tensor: an array, a version counter, and a place in the graph.
+
+A tensor is a Python object around one array: a ``numpy.ndarray`` view on the CPU. Shape, strides, offset and sharing of
+memory are the array's own. The operations are functions in ``tensor/ops``, attached as methods by
+``tensor/methods.py``; this file has what a tensor is and how it speaks to Python.
+"""
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from tritium.tensor import device as devices
+from tritium.tensor.dtype import dtype, from_numpy_dtype
+
+new_tensor = object.__new__  # makes a Tensor (or a graph node) without running a constructor
+
+NOT_A_LEAF = (
+    "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad attribute won't be "
+    "populated during autograd.backward(). If you indeed want the .grad field to be populated for a non-leaf Tensor, "
+    "use .retain_grad() on the non-leaf Tensor. If you access the non-leaf Tensor by mistake, make sure you access the "
+    "leaf Tensor instead.")
+
+
+class Size(tuple):  # type: ignore[type-arg]
+    """The shape of a tensor: a tuple of int that prints as PyTorch's ``Size``."""
+
+    __slots__ = ()
+    __module__ = "tritium"
+
+    def __repr__(self) -> str:
+        return f"tritium.Size([{', '.join(map(str, self))}])"
+
+    def __getitem__(self, key: Any) -> Any:
+        found = tuple.__getitem__(self, key)
+        return Size(found) if type(key) is slice else found
+
+    def __add__(self, other: Any) -> Size:
+        return Size(tuple.__add__(self, tuple(other)))
+
+    def __radd__(self, other: Any) -> Size:
+        return Size(tuple.__add__(tuple(other), self))
+
+    def __mul__(self, count: Any) -> Size:
+        return Size(tuple.__mul__(self, count))
+
+    __rmul__ = __mul__
+
+    def numel(self) -> int:
+        """The number of elements of a tensor of this size."""
+        n = 1
+        for s in self:
+            n *= s
+        return n
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Size, (tuple(self),)
+
+
+class Memory:
+    """What is known of a stretch of memory: how often it was written, and whether others hold it too."""
+
+    __slots__ = ("writes", "held")
+
+    def __init__(self) -> None:
+        self.writes = 0
+        self.held = False
+
+
+class Version:
+    """Counts in-place changes for a tensor and all its views. ``shared``: another tensor sees the same memory."""
+
+    n = 0
+    shared = False
+    memory: Memory | None = None
+    views: list[Any] | None = None
+    limit = 0
+
+
+class Tensor:
+    """A multi-dimensional array of one dtype on one device, with PyTorch's interface.
+
+    ``Tensor(2, 3)`` makes an uninitialised float tensor of that shape and ``Tensor(data)`` a float tensor of the
+    data; ``tritium.tensor(data)`` is what new code uses.
+    https://docs.pytorch.org/docs/stable/tensors.html"""
+
+    __module__ = "tritium"
+    __array_priority__ = 1000
+
+    # Class-level defaults keep the making of a tensor cheap: only what differs is stored.
+    _a: Any  # the array
+    _vc: Version | None = None  # the version counter, made when first needed
+    _rg = False  # requires grad
+    _edge: Any = None  # (node, output number) of a tensor that is no leaf
+    _base: Tensor | None = None  # the tensor this one is a view of
+    _base_edge: Any = None  # the base's edge when this view took its own
+    _grad: Tensor | None = None
+    _hooks: dict[int, Any] | None = None  # hooks of a leaf
+    _after_hooks: dict[int, Any] | None = None  # post-accumulate-grad hooks of a leaf
+    _free = False  # the layout is an implementation choice: graph.materialize before showing it
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        from tritium.tensor.creation import legacy_tensor
+
+        return legacy_tensor(cls, *args, **kwargs)
+
+    # --- what it is ---------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> Size:
+        """The size of each dimension."""
+        return Size(self._a.shape)
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return self._a.ndim
+
+    @property
+    def dtype(self) -> dtype:
+        """The element type."""
+        return from_numpy_dtype(self._a.dtype)
+
+    @property
+    def device(self) -> devices.device:
+        """Where the tensor lives."""
+        return devices.cpu
+
+    @property
+    def layout(self) -> Any:
+        """Always ``tritium.strided``."""
+        from tritium.tensor.layout import strided
+
+        return strided
+
+    is_cuda = is_sparse = is_quantized = is_meta = is_mkldnn = is_xpu = is_mps = is_nested = False
+    is_cpu = True
+    names_: Any = None
+
+    def size(self, dim: int | None = None) -> Any:
+        """The shape, or the size of one dimension."""
+        if dim is None:
+            return Size(self._a.shape)
+        from tritium.tensor.layout import wrap_dim
+
+        return self._a.shape[wrap_dim(dim, self._a.ndim)]
+
+    def dim(self) -> int:
+        """The number of dimensions."""
+        return self._a.ndim
+
+    ndimension = dim
+
+    def numel(self) -> int:
+        """The number of elements."""
+        return self._a.size
+
+    nelement = numel
+
+    def element_size(self) -> int:
+        """Bytes of one element."""
+        return self._a.itemsize
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element."""
+        return self._a.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all elements."""
+        return self._a.nbytes
+
+    def stride(self, dim: int | None = None) -> Any:
+        """The steps in memory, in elements, of all dimensions or of one."""
+        from tritium.tensor.layout import element_strides, wrap_dim
+
+        graph.materialize(self)
+        strides = element_strides(self._a)
+        return strides if dim is None else strides[wrap_dim(dim, self._a.ndim)]
+
+    def data_ptr(self) -> int:
+        """The address of the first element."""
+        graph.materialize(self)
+        return self._a.__array_interface__["data"][0] if self._a.size else 0
+
+    def storage_offset(self) -> int:
+        """The position of the first element in the storage, in elements."""
+        graph.materialize(self)
+        from tritium.tensor.storage import offset_of
+
+        return offset_of(self._a)
+
+    def untyped_storage(self) -> Any:
+        """The memory behind the tensor, as bytes."""
+        from tritium.tensor.storage import UntypedStorage
+
+        graph.materialize(self)
+        graph.hold(self)
+        return UntypedStorage(self._a)
+
+    def storage(self) -> Any:
+        """The memory behind the tensor, as elements of its dtype."""
+        from tritium.tensor.storage import TypedStorage
+
+        graph.materialize(self)
+        graph.hold(self)
+        return TypedStorage(self._a)
+
+    _typed_storage = storage
+
+    def is_floating_point(self) -> bool:
+        """Whether the dtype is a floating point type."""
+        return from_numpy_dtype(self._a.dtype).is_floating_point
+
+    def is_complex(self) -> bool:
+        """Whether the dtype is complex."""
+        return self._a.dtype.kind == "c"
+
+    def is_signed(self) -> bool:
+        """Whether the dtype is signed."""
+        return from_numpy_dtype(self._a.dtype).is_signed
+
+    def is_inference(self) -> bool:
+        """Always False: a tensor made in inference mode is an ordinary tensor without history."""
+        return False
+
+    # --- its place in the graph -----------------------------------------------------------------
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients are to be computed for this tensor."""
+        return self._rg
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        value = bool(value)
+        if self._edge is not None:
+            if value:
+                return
+            raise RuntimeError("you can only change requires_grad flags of leaf variables. If you want to use a "
+                               "computed variable in a subgraph that doesn't require differentiation use var_no_grad "
+                               "= var.detach().")
+        if value and self._a.dtype.kind in "biu":
+            raise RuntimeError("only Tensors of floating point and complex dtype can require gradients")
+        self._rg = value
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Set ``requires_grad`` and return the tensor."""
+        self.requires_grad = requires_grad
+        return self
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether the tensor was not made by a recorded operation."""
+        return self._edge is None
+
+    @property
+    def grad_fn(self) -> Any:
+        """The node of the operation that made the tensor; None for a leaf."""
+        e = graph.edge(self)
+        return None if e is None or e[0] is self else e[0]
+
+    @property
+    def output_nr(self) -> int:
+        """Which output of ``grad_fn`` the tensor is."""
+        e = graph.edge(self)
+        return 0 if e is None else e[1]
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The accumulated gradient of a leaf; None before the first backward."""
+        if self._grad is None and self._edge is not None and not self.retains_grad:
+            warnings.warn(NOT_A_LEAF, UserWarning, stacklevel=2)
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is not None:
+            if not isinstance(value, Tensor):
+                raise TypeError(f"assigned grad expected to be a Tensor or None but got grad of type "
+                                f"{type(value).__name__}")
+            if value is self:
+                raise RuntimeError("can't assign Variable as its own grad")
+            if value._a.shape != self._a.shape:
+                raise RuntimeError(f"assigned grad has data of a different size: expected {list(self._a.shape)}, "
+                                   f"got {list(value._a.shape)}")
+            if value._a.dtype != self._a.dtype:
+                raise RuntimeError(f"assigned grad has data of a different type: expected {self.dtype}, got "
+                                   f"{value.dtype}")
+        self._grad = value
+
+    @grad.deleter
+    def grad(self) -> None:
+        self._grad = None
+
+    @property
+    def data(self) -> Tensor:
+        """The same memory, outside the graph and with a version counter of its own."""
+        graph.materialize(self)
+        memory = graph.memory_of(self)
+        graph.version_of(self).shared = True
+        out = new_tensor(Tensor)
+        out._a = self._a
+        out._vc = v = Version()
+        v.memory, v.shared = memory, True
+        return out
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        if not isinstance(value, Tensor):
+            raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
+        if self._rg and value._a.dtype.kind in "biu":
+            raise RuntimeError("data set to a tensor that requires gradients must be floating point or complex dtype")
+        graph.materialize(value)
+        graph.version_of(value).shared = True
+        memory = graph.memory_of(value)
+        memory.writes += 1
+        self._a = value._a
+        self._free = False
+        v = Version()
+        v.n, v.memory, v.shared = self._version, memory, True
+        self._vc = v
+
+    @property
+    def _version(self) -> int:
+        return 0 if self._vc is None else self._vc.n
+
+    def _is_view(self) -> bool:
+        return self._base is not None
+
+    @property
+    def retains_grad(self) -> bool:
+        """Whether ``retain_grad`` was asked for on a tensor that is no leaf."""
+        return bool(self.__dict__.get("_retains_grad"))
+
+    def retain_grad(self) -> None:
+        """Keep the gradient of this tensor, which is no leaf, in ``grad`` after backward.
+
+        Raises RuntimeError when the tensor does not require grad."""
+        from tritium.autograd.hooks import retain_grad
+
+        retain_grad(self)
+
+    def register_hook(self, hook: Any) -> Any:
+        """Call ``hook(grad)`` when a gradient for this tensor was computed; what it returns replaces the gradient.
+
+        Returns a handle with ``remove()``. Raises RuntimeError when the tensor does not require grad."""
+        from tritium.autograd.hooks import register_tensor_hook
+
+        return register_tensor_hook(self, hook)
+
+    def register_post_accumulate_grad_hook(self, hook: Any) -> Any:
+        """Call ``hook(tensor)`` after a gradient was added to this leaf's ``grad``."""
+        from tritium.autograd.hooks import register_post_accumulate_grad_hook
+
+        return register_post_accumulate_grad_hook(self, hook)
+
+    def backward(self, gradient: Tensor | None = None, retain_graph: bool | None = None, create_graph: bool = False,
+                 inputs: Any = None) -> None:
+        """Add the gradients of this tensor to the ``grad`` of the leaves it was computed from.
+
+        ``gradient``: the gradient with respect to this tensor, of its shape; may be left out for a scalar.
+        ``retain_graph``: keep the saved tensors for another backward. ``create_graph``: record the backward too.
+        ``inputs``: only these tensors get gradients.
+        https://docs.pytorch.org/docs/stable/generated/torch.Tensor.backward.html"""
+        from tritium.autograd.engine import backward
+
+        backward(self, gradient, retain_graph, create_graph, inputs=inputs)
+
+    # --- Python ---------------------------------------------------------------------------------
+
+    def item(self) -> Any:
+        """The value of a tensor of one element, as a Python number.
+
+        Raises RuntimeError for any other number of elements."""
+        a = self._a
+        if a.size != 1:
+            raise RuntimeError(f"a Tensor with {a.size} elements cannot be converted to Scalar")
+        value = a.item()
+        return value if type(value) is not a.dtype.type else float(value)
+
+    def tolist(self) -> Any:
+        """The values as nested lists of Python numbers; a number for a 0-d tensor."""
+        a = self._a
+        if a.dtype.kind == "V":
+            a = a.astype(np.float32)
+        return a.tolist()
+
+    def numpy(self, *, force: bool = False) -> Any:
+        """The array behind the tensor: both share their memory.
+
+        bfloat16 gives an array of ``ml_dtypes.bfloat16``. Raises RuntimeError for a tensor that requires grad
+        unless ``force``."""
+        if self._rg and not force:
+            raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
+        graph.materialize(self)
+        graph.version_of(self).shared = True
+        graph.hold(self)
+        return self._a.view()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        array = self.numpy()
+        if dtype is None or np.dtype(dtype) == array.dtype:
+            return array.copy() if copy else array
+        if copy is False:
+            raise ValueError("unable to avoid copy while creating an array as requested")
+        return array.astype(dtype)
+
+    def __bool__(self) -> bool:
+        a = self._a
+        if a.size != 1:
+            if a.size == 0:
+                raise RuntimeError("Boolean value of Tensor with no values is ambiguous")
+            raise RuntimeError("Boolean value of Tensor with more than one value is ambiguous")
+        return bool(a.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __complex__(self) -> complex:
+        return complex(self.item())
+
+    def __index__(self) -> int:
+        a = self._a
+        if a.size != 1 or a.dtype.kind not in "biu":
+            raise TypeError("only integer tensors of a single element can be converted to an index")
+        return int(a.item())
+
+    def __len__(self) -> int:
+        if self._a.ndim == 0:
+            raise TypeError("len() of a 0-d tensor")
+        return self._a.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self._a.ndim == 0:
+            raise TypeError("iteration over a 0-d tensor")
+        from tritium.tensor.ops.view import unbind
+
+        return iter(unbind(self, 0))
+
+    def __contains__(self, element: Any) -> bool:
+        if isinstance(element, Tensor):
+            return bool((element._a == self._a).any())
+        if isinstance(element, (int, float, complex, bool, np.generic)):
+            return bool((self._a == element).any())
+        raise RuntimeError("Tensor.__contains__ only supports Tensor or scalar, but you passed in a "
+                           f"{type(element)}.")
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __repr__(self, *, tensor_contents: str | None = None) -> str:
+        from tritium.tensor.printing import tensor_repr
+
+        return tensor_repr(self)
+
+    def __format__(self, spec: str) -> str:
+        from tritium.tensor.printing import tensor_format
+
+        return tensor_format(self, spec)
+
+    def __dir__(self) -> list[str]:
+        return sorted(set(object.__dir__(self)))
+
+    def __reversed__(self) -> Tensor:
+        from tritium.tensor.ops.copy import flip
+
+        return self if self._a.ndim == 0 else flip(self, 0)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if self._edge is not None:
+            raise RuntimeError("Only Tensors created explicitly by the user (graph leaves) support the deepcopy "
+                               "protocol at the moment.")
+        if id(self) in memo:
+            return memo[id(self)]
+        from copy import deepcopy
+
+        from tritium.tensor.storage import copy_with_storage
+
+        graph.materialize(self)
+        out = new_tensor(type(self))
+        memo[id(self)] = out
+        out._a = copy_with_storage(self._a, memo)
+        if self._rg:
+            out._rg = True
+        if self._grad is not None:
+            out._grad = deepcopy(self._grad, memo)
+        for name, value in self.__dict__.items():
+            if name not in STATE:
+                out.__dict__[name] = deepcopy(value, memo)
+        return out
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        from tritium.tensor.serialization import rebuild_tensor
+
+        if self._edge is not None:
+            raise RuntimeError("cannot pickle a tensor that is part of a graph: it is no leaf; detach() it first")
+        graph.materialize(self)
+        extra = {k: v for k, v in self.__dict__.items() if k not in STATE}
+        return rebuild_tensor, (type(self), np.array(self._a, order="K"), self._rg, extra)
+
+
+STATE = frozenset(("_a", "_vc", "_rg", "_edge", "_base", "_base_edge", "_grad", "_hooks", "_after_hooks", "_free",
+                   "_retains_grad"))
+
+from tritium.tensor import graph  # noqa: E402  (the record needs the class, and the class the record)
