@@ -113,7 +113,7 @@ _ROOMS = {
     "autograd": "autograd", "nn": "nn", "optim": "optim", "data": "data", "utils": "utils", "models": "models",
     "probe": "probe", "hub": "hub", "cuda": "cuda", "backends": "backends", "linalg": "linalg", "random": "random",
     "transforms": "data.transforms", "datasets": "data.datasets", "return_types": "tensor.return_types",
-    "serialization": "tensor.serialization", "special": "special", "testing": "testing", "amp": "amp",
+    "serialization": "tensor.serialization", "testing": "testing",
 }
 
 

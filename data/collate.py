@@ -9,7 +9,7 @@ import numpy as np
 
 from tritium.tensor.dtype import float64
 from tritium.tensor.creation import as_tensor, tensor
-from tritium.tensor.ops.copy import stack
+from tritium.tensor.ops.join import stack
 from tritium.tensor.tensor import Tensor
 
 MESSAGE = "default_collate: batch must contain tensors, numpy arrays, numbers, dicts or lists; found {}"

@@ -15,7 +15,7 @@ import numpy as np
 
 from tritium.tensor.creation import empty_like, eye as eye_matrix, from_numpy
 from tritium.tensor.grad_mode import no_grad
-from tritium.tensor.ops.index import where
+from tritium.tensor.ops.pointwise import where
 from tritium.tensor.ops.random import randperm
 from tritium.tensor.tensor import Tensor
 

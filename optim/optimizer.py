@@ -223,7 +223,7 @@ class Optimizer:
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over a state that ``state_dict`` gave; tensors are cast to the dtype and device of their parameter
-        (step counters stay as they are).
+        (step counters and other single numbers stay as they are).
 
         Raises ValueError when the number of groups, or of parameters in a group, differs."""
         state_dict = state_dict.copy()
@@ -265,11 +265,11 @@ class Optimizer:
                 group.setdefault(name, value)
 
     def __repr__(self) -> str:
-        lines = [f"{type(self).__name__} ("]
+        text = f"{type(self).__name__} ("
         for i, group in enumerate(self.param_groups):
-            lines.append(f"Parameter Group {i}")
-            lines += [f"    {name}: {group[name]}" for name in sorted(group) if name != "params"]
-        return "\n".join(lines) + "\n)"
+            options = [f"    {name}: {group[name]}\n" for name in sorted(group) if name != "params"]
+            text += f"\nParameter Group {i}\n" + "".join(options)
+        return text + ")"
 
     # --- hooks -------------------------------------------------------------------------------
 
@@ -332,10 +332,14 @@ def _add(hooks: Any, hook: Callable[..., Any], prepend: bool) -> HookHandle:
     return handle
 
 
+# state that is a number and no array: it keeps its dtype, so that a resumed run goes on with the same bits
+_NUMBERS = ("step", "mu_product")
+
+
 def _fit(param: Tensor, value: Any, key: Any) -> Any:
     """A piece of loaded state as this parameter needs it."""
     if isinstance(value, Tensor):
-        if key == "step":
+        if key in _NUMBERS:
             return value
         if param.is_floating_point():
             return value.to(dtype=param.dtype, device=param.device)

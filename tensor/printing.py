@@ -1,11 +1,12 @@
 """The text of a tensor, character for character PyTorch's.
 
-Three steps. The elements that are shown become words, all of one style (whole numbers, fixed point or scientific) that
-is chosen from the magnitudes of the finite, non-zero ones; the words are laid out in brackets and lines; then come
-the suffixes: size, dtype, device, ``grad_fn``. All but the last step work on a plain NumPy array.
+Three steps. The elements that are shown become words, all of one style (whole numbers, fixed point or
+scientific) that is chosen from the magnitudes of the finite, non-zero ones; the words are laid out in
+brackets and lines; then come the suffixes: size, dtype, device, ``grad_fn``. All but the last step work on a
+plain NumPy array.
 
-Of a tensor with more than ``threshold`` elements only the first and last ``edgeitems`` along each dimension are
-touched. https://docs.pytorch.org/docs/stable/generated/torch.set_printoptions.html
+Of a tensor with more than ``threshold`` elements only the first and last ``edgeitems`` along each dimension
+are touched. https://docs.pytorch.org/docs/stable/generated/torch.set_printoptions.html
 """
 from __future__ import annotations
 
@@ -23,8 +24,9 @@ from tritium.tensor.tensor import Tensor
 
 @dataclass
 class PrintOptions:
-    """How tensors print: digits after the point; the number of elements above which the middle is left out; how many
-    elements are shown at each edge then; characters in a line; scientific notation (None: where it is needed)."""
+    """How tensors print: digits after the point; the number of elements above which the middle is left out;
+    how many elements are shown at each edge then; characters in a line; scientific notation (None: where it
+    is needed)."""
 
     precision: int = 4
     threshold: float = 1000
@@ -42,11 +44,13 @@ _PROFILES = {
 options = PrintOptions()
 
 
-def set_printoptions(precision: int | None = None, threshold: float | None = None, edgeitems: int | None = None,
-                     linewidth: int | None = None, profile: str | None = None, sci_mode: bool | None = None) -> None:
+def set_printoptions(precision: int | None = None, threshold: float | None = None,
+                     edgeitems: int | None = None, linewidth: int | None = None, profile: str | None = None,
+                     sci_mode: bool | None = None) -> None:
     """Set how tensors print. What is None stays as it is, but ``sci_mode`` is always set.
 
-    ``profile`` ("default", "short" or "full") gives the values to start from; an unknown name changes nothing."""
+    ``profile`` ("default", "short" or "full") gives the values to start from; an unknown name changes
+    nothing."""
     global options
     new = replace(_PROFILES.get(profile or "", options), sci_mode=sci_mode)
     for name, value in (("precision", precision), ("threshold", threshold), ("edgeitems", edgeitems),
@@ -126,7 +130,8 @@ def _edges(array: np.ndarray) -> np.ndarray:
     edge = options.edgeitems
     if not any(n > 2 * edge for n in array.shape):
         return array
-    return array[np.ix_(*[[*range(edge), *range(n - edge, n)] if n > 2 * edge else range(n) for n in array.shape])]
+    shown = [[*range(edge), *range(n - edge, n)] if n > 2 * edge else range(n) for n in array.shape]
+    return array[np.ix_(*shown)]
 
 
 def array_text(array: np.ndarray, indent: int = 0) -> str:

@@ -1,8 +1,9 @@
 """Random number generators and the seeds of the whole framework.
 
-On the CPU a generator draws PyTorch's numbers (``kernels/reference/random.py``), and its state has PyTorch's layout:
-a state saved there can be set here, and the other way round.
-https://docs.pytorch.org/docs/stable/generated/torch.Generator.html, https://docs.pytorch.org/docs/stable/random.html
+On the CPU a generator draws PyTorch's numbers (``kernels/reference/random.py``), and its state has PyTorch's
+layout: a state saved there can be set here, and the other way round.
+https://docs.pytorch.org/docs/stable/generated/torch.Generator.html,
+https://docs.pytorch.org/docs/stable/random.html
 """
 from __future__ import annotations
 
@@ -22,13 +23,16 @@ _DEFAULT_SEED = 67280421310721  # of a generator that was never seeded
 
 # The bytes of a CPU generator's state. ``left``: draws until the twister's words are made anew, counted to 1.
 _STATE = np.dtype([
-    ("seed", "<u8"), ("left", "<i4"), ("seeded", "<i4"), ("next", "<u8"), ("words", "<u8", 624), ("normal_x", "<f8"),
-    ("normal", "<f8"), ("normal_rho", "<f8"), ("has_normal", "<i4"), ("padding", "<i4"), ("float_normal", "<f4"),
+    ("seed", "<u8"), ("left", "<i4"), ("seeded", "<i4"), ("next", "<u8"), ("words", "<u8", 624), ("normal_x",
+                                                                                                  "<f8"),
+    ("normal", "<f8"), ("normal_rho", "<f8"), ("has_normal", "<i4"), ("padding", "<i4"), ("float_normal",
+                                                                                          "<f4"),
     ("has_float_normal", "<i4")])
 
 
 class Generator:
-    """A stream of random numbers with a state of its own, for the ``generator=`` argument of random functions.
+    """A stream of random numbers with a state of its own, for the ``generator=`` argument of random
+    functions.
 
     ``device``: where the numbers are made. Raises NotImplementedError for cuda in this version."""
 
@@ -44,7 +48,8 @@ class Generator:
         return self._device
 
     def manual_seed(self, seed: int) -> Generator:
-        """Start again from a seed in [-2^63, 2^64); negative ones count from 2^64 downwards. Returns the generator.
+        """Start again from a seed in [-2^63, 2^64); negative ones count from 2^64 downwards. Returns the
+        generator.
 
         Raises ValueError for a seed out of range, RuntimeError for one that is no integer."""
         if isinstance(seed, bool) or not hasattr(seed, "__index__"):
@@ -93,8 +98,8 @@ class Generator:
         if not array.flags.c_contiguous:
             raise RuntimeError("RNG state must be contiguous")
         if array.size != _STATE.itemsize:
-            raise RuntimeError(f"Expected a CPUGeneratorImplState of size {_STATE.itemsize} but found the input RNG "
-                               f"state size to be {array.size}")
+            raise RuntimeError(f"Expected a CPUGeneratorImplState of size {_STATE.itemsize} but found the "
+                               f"input RNG state size to be {array.size}")
         state = np.frombuffer(array.tobytes(), _STATE)[0]
         left, position = int(state["left"]), int(state["next"])
         if not (state["seeded"] == 1 and 1 <= left <= 624 and position <= 624):
@@ -173,8 +178,8 @@ def set_rng_state(new_state: Tensor) -> None:
 def fork_rng(devices: Any = None, enabled: bool = True, device_type: str | None = None) -> Iterator[None]:
     """What is drawn inside the ``with`` block does not count: the state before it is set again at its end.
 
-    ``devices``: cuda devices whose generators are treated the same way; only an empty list or None is possible in
-    this version (NotImplementedError). ``enabled``: False does nothing."""
+    ``devices``: cuda devices whose generators are treated the same way; only an empty list or None is
+    possible in this version (NotImplementedError). ``enabled``: False does nothing."""
     if not enabled:
         yield
         return

@@ -12,6 +12,7 @@ import numpy as np
 
 from tritium.tensor import dtype as dtypes
 from tritium.tensor import graph
+from tritium.tensor.reader import CheckpointError
 from tritium.tensor.tensor import Tensor, new_tensor
 
 
@@ -31,7 +32,6 @@ def load(f: Any, map_location: Any = None, pickle_module: Any = None, *, weights
     (a RuntimeError and a ``pickle.UnpicklingError``) for a damaged file, a file of another kind, and anything
     in it but tensors, numbers, text and plain containers, named; RuntimeError for a device that is not there.
     https://docs.pytorch.org/docs/stable/generated/torch.load.html"""
-    from tritium.tensor.reader import CheckpointError
     from tritium.tensor.torch_files import read
 
     if pickle_module is not None:
@@ -59,7 +59,7 @@ def _seekable(f: Any) -> Any:
     """``f``, a binary file that can seek. Raises AttributeError, io.UnsupportedOperation or TypeError."""
     advice = (" You can only tritium.load from a file that is seekable. Please pre-load the data into a "
               "buffer like io.BytesIO and try to load from it instead.")
-    for method in ("read", "readline", "tell", "seek"):
+    for method in ("seek", "tell", "read", "readline"):
         if not hasattr(f, method):
             raise AttributeError(f"'{type(f).__name__}' object has no attribute '{method}'." + advice)
     try:
@@ -142,8 +142,6 @@ def load_safetensors(f: Any, map_location: Any = None) -> dict[str, Tensor]:
     """The tensors of a safetensors file (a path or a binary file), by name.
 
     Raises CheckpointError for a damaged file or a dtype that tritium does not have."""
-    from tritium.tensor.reader import CheckpointError
-
     path = os.fspath(f) if isinstance(f, (str, os.PathLike)) else None
     if path is not None:
         with open(path, "rb") as file:
@@ -161,8 +159,6 @@ def safetensors_metadata(f: Any) -> dict[str, str]:
 
     Raises CheckpointError for a damaged file."""
     from safetensors import SafetensorError, safe_open
-
-    from tritium.tensor.reader import CheckpointError
 
     try:
         with safe_open(os.fspath(f), framework="numpy") as file:
@@ -183,7 +179,6 @@ def _is_safetensors(file: Any, path: str | None) -> bool:
 def _from_safetensors(data: bytes, map_location: Any) -> dict[str, Tensor]:
     from safetensors import SafetensorError, deserialize
 
-    from tritium.tensor.reader import CheckpointError
     from tritium.tensor.torch_globals import Storage, restorer
 
     restore = restorer("cpu" if map_location is None else map_location)

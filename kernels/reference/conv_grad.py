@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tritium.kernels.reference.conv import Pads, Pair, Prepared, compute_dtype, forward
-from tritium.kernels.reference.parallel import blocks, empty, get_num_threads, parts, run, scratch
+from tritium.kernels.reference.parallel import blocks, empty, get_num_threads, one_blas_thread, parts, run, scratch
 from tritium.kernels.reference.patches import Epilogue, Geometry, patch_rows, patches
 from tritium.kernels.reference.quiet import quiet
 
@@ -150,7 +150,8 @@ def conv2d_bias(dy: np.ndarray) -> np.ndarray:
     rows = d.reshape(-1, d.shape[3])
     ones = np.ones(min(len(rows), 4096), dtype)
     sums = np.zeros(d.shape[3])
-    for i in range(0, len(rows), 4096):
-        piece = rows[i : i + 4096]
-        sums += ones[: len(piece)] @ piece
+    with one_blas_thread():
+        for i in range(0, len(rows), 4096):
+            piece = rows[i : i + 4096]
+            sums += ones[: len(piece)] @ piece
     return sums.astype(dy.dtype)

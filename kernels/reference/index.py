@@ -195,7 +195,7 @@ def nonzero(a: Array) -> Array:
     """The indices of the elements that are not zero: (count, ndim), int64."""
     if a.ndim == 0:
         return np.empty((int(a != 0), 0), np.int64)
-    return np.stack(np.nonzero(a), axis=1).astype(np.int64, copy=False)
+    return np.stack(np.nonzero(a)).astype(np.int64, copy=False).T
 
 
 def one_hot(index: Array, classes: int) -> Array:

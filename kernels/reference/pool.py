@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tritium.kernels.reference.conv import compute_dtype
-from tritium.kernels.reference.parallel import blocks, empty, get_num_threads, parts, run, scratch
+from tritium.kernels.reference.parallel import blocks, empty, get_num_threads, one_blas_thread, parts, run, scratch
 from tritium.kernels.reference.patches import finite
 from tritium.kernels.reference.quiet import quiet
 
@@ -295,10 +295,11 @@ def _averaging(length: int, count: int, dtype: Any) -> np.ndarray:
 def _sandwich(x: np.ndarray, A: np.ndarray, B: np.ndarray) -> np.ndarray:
     """``A x Bᵀ`` of every image and channel: x (N, H, W, C), A (P, H), B (Q, W) -> (N, P, Q, C)."""
     N, H, W, C = x.shape
-    if len(A) * W <= len(B) * H:
-        t = np.matmul(A, x.reshape(N, H, W * C)).reshape(N, len(A), W, C)
-        return np.matmul(B, t)
-    return np.matmul(A, np.matmul(B, x).reshape(N, H, len(B) * C)).reshape(N, len(A), len(B), C)
+    with one_blas_thread():
+        if len(A) * W <= len(B) * H:
+            t = np.matmul(A, x.reshape(N, H, W * C)).reshape(N, len(A), W, C)
+            return np.matmul(B, t)
+        return np.matmul(A, np.matmul(B, x).reshape(N, H, len(B) * C)).reshape(N, len(A), len(B), C)
 
 
 @quiet
@@ -308,7 +309,8 @@ def adaptive_avg_pool2d(x: np.ndarray, size: Pair) -> np.ndarray:
     N, H, W, C = d.shape
     if size == (1, 1) and H * W:
         pixels = d.reshape(N, H * W, C)
-        out = np.matmul(_averaging(H * W, 1, d.dtype), pixels).reshape(N, 1, 1, C)
+        with one_blas_thread():
+            out = np.matmul(_averaging(H * W, 1, d.dtype), pixels).reshape(N, 1, 1, C)
     else:
         out = _sandwich(d, _averaging(H, size[0], d.dtype), _averaging(W, size[1], d.dtype))
     return out.astype(x.dtype, copy=False).transpose(0, 3, 1, 2)

@@ -1,14 +1,18 @@
 """Random numbers on the CPU: the ones that PyTorch's CPU generator draws after the same seed.
 
-A ``Stream`` is the Mersenne Twister MT19937, seeded the classic way with the low 32 bits of the seed. Everything else
-is arithmetic on its 32-bit words (or on 64-bit words, two draws each, the first one high). The samplers fill ``out``,
-an array of any strides, in the order in which its elements lie in memory, as PyTorch does.
+A ``Stream`` is the Mersenne Twister MT19937, seeded the classic way with the low 32 bits of the seed.
+Everything else is arithmetic on its 32-bit words (or on 64-bit words, two draws each, the first one high).
+The samplers fill ``out``, an array of any strides, in the order in which its elements lie in memory, as
+PyTorch does.
 
-    uniform      u = (low 24 bits) 2^-24 in float32 and below, (low 53 bits of 64) 2^-53 in float64; low + u (high - low)
+    uniform      u = (low 24 bits) 2^-24; in float64 (low 53 bits of 64) 2^-53; then low + u (high - low)
     normal       Box-Muller: sqrt(-2 log(1 - u)) (cos 2 pi v, sin 2 pi v)
-    exponential  -log(1 - u) / rate,  cauchy  median + sigma tan(pi (u - 1/2)),  geometric  ceil(log u / log(1 - p))
+    exponential  -log(1 - u) / rate
+    cauchy       median + sigma tan(pi (u - 1/2))
+    geometric    ceil(log u / log(1 - p))
 
-PyTorch's compiler contracts a * b + c to one rounding where its source has such an expression. ``_fma`` does the same.
+PyTorch's compiler contracts a * b + c to one rounding where its source has such an expression. ``_fma`` does
+the same.
 """
 from __future__ import annotations
 
@@ -30,7 +34,8 @@ WIDE_RANGE = 1 << 28  # from this range on, integers are drawn from 64 bits
 class Stream:
     """The words of MT19937 in order, and the second number of the last normal pair (``cached``).
 
-    ``fresh``: nothing was drawn since the seed was set. Samplers hold ``lock`` from their first draw to the last."""
+    ``fresh``: nothing was drawn since the seed was set. Samplers hold ``lock`` from their first draw to the
+    last."""
 
     def __init__(self, seed: int) -> None:
         self.lock = RLock()
@@ -97,8 +102,10 @@ class Stream:
         return state["key"], int(state["pos"])
 
     def set_state(self, key: np.ndarray, position: int) -> None:
-        """Go on from a state that ``state`` gave. ``initial_seed``, ``cached`` and ``fresh`` are the caller's."""
-        self._engine().state = {"bit_generator": "MT19937", "state": {"key": key.astype(np.uint32), "pos": position}}
+        """Go on from a state that ``state`` gave. ``initial_seed``, ``cached`` and ``fresh`` are the
+        caller's."""
+        twister = {"key": key.astype(np.uint32), "pos": position}
+        self._engine().state = {"bit_generator": "MT19937", "state": twister}
 
 
 def _sampler(fill: Callable[..., None]) -> Callable[..., None]:
@@ -138,7 +145,8 @@ def _store(out: np.ndarray, values: np.ndarray) -> None:
 
 
 def _fma(a: np.ndarray, b: float, c: float) -> np.ndarray:
-    """a * b + c in float64 with one rounding: the rounding errors of the product and of the sum are added last."""
+    """a * b + c in float64 with one rounding: the rounding errors of the product and of the sum are added
+    last."""
     product = a * b
     if c == 0 or b == 1:
         return product + c
@@ -154,9 +162,10 @@ def _fma(a: np.ndarray, b: float, c: float) -> np.ndarray:
     return np.where(np.isfinite(exact), exact, total)
 
 
-def _libm(scalar: Callable[[float], float], vector: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:
-    """A function of float64 as the C library computes it, to the last bit, unless there are many elements: NumPy's
-    vectorised version then, which may differ in the last bit."""
+def _libm(scalar: Callable[[float], float], vector: Callable[[np.ndarray], np.ndarray],
+          x: np.ndarray) -> np.ndarray:
+    """A function of float64 to the last bit as the C library has it; of many elements as NumPy has it, whose
+    vectorised version may differ in the last bit."""
     if x.size <= 4096:
         try:
             return np.array(list(map(scalar, x.ravel().tolist()))).reshape(x.shape)
@@ -176,7 +185,8 @@ def uniform(stream: Stream, out: np.ndarray, low: float, high: float) -> None:
             part[...] = stream.floats(part.size)
         return
     wide = dtype == np.float64
-    first, width = (low, high - low) if wide else (np.float32(low), np.float64(np.float32(high) - np.float32(low)))
+    first = low if wide else np.float32(low)
+    width = high - low if wide else np.float64(np.float32(high) - first)
     start, end = np.array([low, high]).astype(np.float64 if wide else np.float32).astype(dtype)
     for part in _chunks(out):
         if wide:
@@ -232,7 +242,10 @@ def bernoulli(stream: Stream, out: np.ndarray, p: float, one: float = 1) -> None
         words = stream.words64(part.size)
         words &= LOW_53
         hit = words < limit
-        np.copyto(part, hit if one == 1 else hit * out.dtype.type(one), casting="unsafe")
+        if one == 1:
+            np.copyto(part, hit, casting="unsafe")
+        else:
+            np.multiply(hit, one, out=part, dtype=out.dtype, casting="unsafe")
 
 
 @quiet
@@ -253,7 +266,8 @@ def bernoulli_each(stream: Stream, out: np.ndarray, p: np.ndarray) -> None:
 # --- normal -----------------------------------------------------------------------------------
 
 def normal(stream: Stream, out: np.ndarray, mean: float, std: float) -> None:
-    """Fill with normal numbers: in blocks of 16 where ``out`` is contiguous and has 16 elements, else one by one."""
+    """Fill with normal numbers: in blocks of 16 where ``out`` is contiguous and has 16 elements, else one by
+    one."""
     if out.size >= 16 and out.flags.c_contiguous:
         _normal_blocks(stream, out, mean, std)
     else:
@@ -282,8 +296,8 @@ def _normals(stream: Stream, count: int) -> np.ndarray:
 
 @_sampler
 def _normal_blocks(stream: Stream, out: np.ndarray, mean: float, std: float) -> None:
-    """Each block of 16 uniforms: the first 8 give radii, the last 8 angles; 8 cosines, then 8 sines. When the size is
-    no multiple of 16, the last 16 elements are drawn once more."""
+    """Each block of 16 uniforms: the first 8 give radii, the last 8 angles; 8 cosines, then 8 sines. When the
+    size is no multiple of 16, the last 16 elements are drawn once more."""
     whole = len(out) // 16 * 16
     for part in _chunks(out[:whole]):
         _store(part, _block(stream, part.size, out.dtype, mean, std))
@@ -303,24 +317,25 @@ def _block(stream: Stream, count: int, dtype: Any, mean: float, std: float) -> n
     return _fma(np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1).reshape(-1), std, mean)
 
 
-# Polynomials of the Cephes library (S. Moshier), highest power first: log(1 + x) on [sqrt(1/2) - 1, sqrt(2) - 1], and
-# cosine and sine on [-pi/4, pi/4] side by side. PyTorch's vectorised float32 normals are made with them.
+# Polynomials of the Cephes library (S. Moshier), highest power first: log(1 + x) on [sqrt(1/2) - 1,
+# sqrt(2) - 1], and cosine and sine on [-pi/4, pi/4] side by side. PyTorch's float32 normals use them.
 LOG = np.array([7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1,
-                -1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1], np.float32).astype(np.float64)
+                -1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1],
+               np.float32).astype(np.float64)
 COS_SIN = np.array([[2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2],
                     [-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1]],
                    np.float32).T.astype(np.float64)[:, :, None]
 LN2 = np.float32(0.693359375), np.float32(-2.12194440e-4)  # log 2 as the sum of a short number and the rest
-QUARTER_PI = np.float32(-0.78515625), np.float32(-2.4187564849853515625e-4), np.float32(-3.77489497744594108e-8)
+QUARTER_PI = tuple(map(np.float32, (-0.78515625, -2.4187564849853515625e-4, -3.77489497744594108e-8)))
 SQRT_HALF = np.int32(0x3F3504F3)  # the bits of sqrt(1/2)
 
 
 def _box_muller(u: np.ndarray, mean: Any, std: Any) -> np.ndarray:
     """float32 uniforms (blocks, 2, 8) -> float32 normals of that shape, to the bit as PyTorch's AVX2 code.
 
-    Where that code fuses a product and a sum, the step is done in float64, where the product of two float32 is exact,
-    and rounded: a single rounding but for one case in 10^8. All other steps are float32 (several of the products are
-    exact, as Cephes intends)."""
+    Where that code fuses a product and a sum, the step is done in float64, where the product of two float32
+    is exact, and rounded: a single rounding but for one case in 10^8. All other steps are float32 (several of
+    the products are exact, as Cephes intends)."""
     u = np.ascontiguousarray(u.swapaxes(0, 1)).reshape(2, -1)
     radius = _log(np.float32(1) - u[0])
     radius *= np.float32(-2)
@@ -374,7 +389,8 @@ def _log(x: np.ndarray) -> np.ndarray:
 
 
 def _cos_sin(x: np.ndarray) -> np.ndarray:
-    """Cosine and sine, (2, n), of float32 angles in [0, 2 pi): reduced to [-pi/4, pi/4] and told apart by octant."""
+    """Cosine and sine, (2, n), of float32 angles in [0, 2 pi): reduced to [-pi/4, pi/4] and told apart by
+    octant."""
     octant = (x * np.float32(4 / math.pi)).astype(np.int32)
     octant += octant & 1
     count = octant.astype(np.float32)
@@ -419,7 +435,8 @@ def exponential(stream: Stream, out: np.ndarray, rate: float) -> None:
 def cauchy(stream: Stream, out: np.ndarray, median: float, sigma: float) -> None:
     """Fill with Cauchy numbers."""
     for part in _chunks(out):
-        _store(part, _fma(_libm(math.tan, np.tan, math.pi * (stream.doubles(part.size) - 0.5)), sigma, median))
+        _store(part, _fma(_libm(math.tan, np.tan, math.pi * (stream.doubles(part.size) - 0.5)), sigma,
+                          median))
 
 
 @_sampler
@@ -452,10 +469,11 @@ def permutation(stream: Stream, n: int) -> np.ndarray:
 
 @quiet
 def multinomial(stream: Stream, p: np.ndarray, samples: int, replacement: bool) -> np.ndarray:
-    """Indices drawn with the weights in the rows of ``p``: (n) -> (samples) or (rows, n) -> (rows, samples), int64.
+    """Indices drawn with the weights in the rows of ``p``: (n) -> (samples) or (rows, n) -> (rows, samples),
+    int64.
 
-    Without replacement: the largest of p / q with q exponential, an exponential race. With it: a search in the
-    cumulated weights."""
+    Without replacement: the largest of p / q with q exponential, an exponential race. With it: a search in
+    the cumulated weights."""
     if not replacement or samples == 1:
         q = np.empty_like(p)
         exponential(stream, q, 1.0)

@@ -337,7 +337,7 @@ def tanhshrink(input: Tensor) -> Tensor:
 
 @derivative
 def GluBackward0(node: Any, grad: Tensor) -> Tensor:
-    from tritium.tensor.ops.copy import cat
+    from tritium.tensor.ops.join import cat
 
     (x,) = node.unpack()
     a, b = x.chunk(2, node.ctx)

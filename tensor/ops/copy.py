@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from tritium.kernels import of
+from tritium.tensor import device as devices
 from tritium.tensor.device import as_available
 from tritium.tensor.dtype import (
     as_dtype,
@@ -139,7 +140,7 @@ def to(input: Tensor, *args: Any, dtype: Any = None, device: Any = None, non_blo
             other = x
         elif x is None or isinstance(x, bool):
             continue
-        elif isinstance(x, (str, int)) or type(x).__name__ == "device":
+        elif isinstance(x, (str, int)) or isinstance(x, devices.device):
             device = x
         else:
             dtype = x

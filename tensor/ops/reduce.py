@@ -4,6 +4,7 @@ https://docs.pytorch.org/docs/stable/torch.html#reduction-ops
 """
 from __future__ import annotations
 
+import builtins
 import math
 from typing import Any
 
@@ -99,11 +100,7 @@ def nansum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any 
 
 def _mean_backward(node: Any, grad: Tensor) -> Tensor:
     shape, dims, keepdim = node.ctx
-    return restore(grad, dims, keepdim, shape).expand(shape) / max_(_count(shape, dims), 1)
-
-
-def max_(a: int, b: int) -> int:
-    return a if a > b else b
+    return restore(grad, dims, keepdim, shape).expand(shape) / builtins.max(_count(shape, dims), 1)
 
 
 @derivative
@@ -152,7 +149,7 @@ def sum_to_size(input: Tensor, *size: Any) -> Tensor:
     if shape == have:
         return input
     extra = len(have) - len(shape)
-    if extra < 0 or any(n != 1 and n != m for n, m in zip(shape, have[extra:], strict=True)):
+    if extra < 0 or builtins.any(n != 1 and n != m for n, m in zip(shape, have[extra:], strict=True)):
         raise RuntimeError(f"size {{{list(shape)}}} is not expandable to size {{{list(have)}}}.")
     dims = tuple(d for d in range(len(have)) if d < extra or (shape[d - extra] == 1 and have[d] != 1))
     r = sum(input, dims, keepdim=True) if dims else input

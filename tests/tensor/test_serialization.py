@@ -80,7 +80,8 @@ def storage(key="0", count=6, kind="torch.FloatStorage", place="cpu", view=None)
 
 
 def tensor(shape=(2, 3), stride=(3, 1), offset=0, grad=b"\x89", **options):
-    return call("torch._utils._rebuild_tensor_v2", storage(**options), i(offset), ints(shape), ints(stride), grad,
+    return call("torch._utils._rebuild_tensor_v2", storage(**options), i(offset), ints(shape), ints(stride),
+                grad,
                 odict())
 
 
@@ -105,7 +106,8 @@ def legacy_bytes(body, storages=None, keys=None):
     storages = {"0": DATA} if storages is None else storages
     header = [pickle.dumps(part, 2) for part in (MAGIC, 1001, {"little_endian": True})]
     data = [struct.pack("<q", a.size) + a.tobytes() for a in storages.values()]
-    return b"".join([*header, document(body), pickle.dumps(list(storages) if keys is None else keys, 2), *data])
+    return b"".join([*header, document(body), pickle.dumps(list(storages) if keys is None else keys, 2),
+                     *data])
 
 
 def tar_bytes(body, views=(), tensors=((2, 1, (2, 3), (3, 1), 0),)):
@@ -201,7 +203,8 @@ def test_views_of_storages():
 
 
 KINDS = {"Double": np.float64, "Float": np.float32, "Half": np.float16, "BFloat16": ml_dtypes.bfloat16,
-         "Long": np.int64, "Int": np.int32, "Short": np.int16, "Char": np.int8, "Byte": np.uint8, "Bool": np.bool_,
+         "Long": np.int64, "Int": np.int32, "Short": np.int16, "Char": np.int8, "Byte": np.uint8,
+         "Bool": np.bool_,
          "ComplexFloat": np.complex64, "ComplexDouble": np.complex128}
 
 
@@ -229,7 +232,8 @@ def test_truth_values_are_made_zero_or_one():
 
 
 def test_untyped_storages_and_later_rebuild_functions():
-    body = call("torch._utils._rebuild_tensor_v3", storage(kind="torch.storage.UntypedStorage", count=24), i(1),
+    body = call("torch._utils._rebuild_tensor_v3", storage(kind="torch.storage.UntypedStorage", count=24),
+                i(1),
                 ints((2,)), ints((2,)), b"\x88", odict(), g("torch.float32"))
     found = from_bytes(zip_bytes(body))
     same(found, DATA[1:5:2])
@@ -260,7 +264,8 @@ def test_parameters_of_all_ages():
         "0.2": parameter + t(tensor()) + b"R" + three + b"b",
         "0.2, NEWOBJ": parameter + t(tensor()) + b"\x81" + three + b"b",
         "0.1": parameter + b")\x81" + five + b"b",
-        "0.1, text protocol": call("copy_reg._reconstructor", parameter, g("__builtin__.object"), b"N") + five + b"b",
+        "0.1, text protocol": call("copy_reg._reconstructor", parameter, g("__builtin__.object"),
+                                   b"N") + five + b"b",
         "0.1, __newobj__": call("copy_reg.__newobj__", parameter) + five + b"b",
     }
     for name, body in bodies.items():
@@ -292,7 +297,8 @@ def test_tensors_of_the_first_releases():
 def test_tensors_with_attributes_and_their_limits():
     def body(name):
         inner = t(storage(), i(0), ints((6,)), ints((1,)), b"\x89", odict())
-        return call("torch._tensor._rebuild_from_type_v2", g("torch._utils._rebuild_tensor_v2"), g("torch.Tensor"),
+        return call("torch._tensor._rebuild_from_type_v2", g("torch._utils._rebuild_tensor_v2"),
+                    g("torch.Tensor"),
                     inner, b"}" + s(name) + i(1) + b"s")
 
     assert from_bytes(zip_bytes(body("note"))).note == 1
@@ -318,8 +324,10 @@ def test_values_without_tensors():
     assert str(found["layout"]) == "tritium.strided"
 
 
-VALUES = [None, True, False, 0, 1, -1, 255, 256, 65536, -(2**31), 2**31, 2**63, -(2**64), 10**50, 1.5, float("inf"),
-          "", "abc", "ü\n'", "x" * 300, b"", b"\x00\xff", b"y" * 300, (), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), [],
+VALUES = [None, True, False, 0, 1, -1, 255, 256, 65536, -(2**31), 2**31, 2**63, -(2**64), 10**50, 1.5,
+          float("inf"),
+          "", "abc", "ü\n'", "x" * 300, b"", b"\x00\xff", b"y" * 300, (), (1,), (1, 2), (1, 2, 3),
+          (1, 2, 3, 4), [],
           [1, [2, []]], {}, {"a": {1: (2.0, None)}, True: b"z"}, {1, 2}, set(), frozenset({1, "a"}), 1 + 2j,
           bytearray(b"abc"), OrderedDict(a=1), Counter("aab"), {(1, "a"): 2, None: 3, 1.5: 4, b"k": 5},
           list(range(2000)), {str(n): n for n in range(2000)}]
@@ -403,14 +411,16 @@ def test_map_location():
     message = r"Attempting to deserialize object on a CUDA device but tritium.cuda.is_available\(\) is False"
     with pytest.raises(RuntimeError, match=message):
         from_bytes(on_gpu)
-    for place in ("cpu", b"cpu", device("cpu"), device("cpu", 0), {"cuda:0": "cpu"}, {"cuda:0": device("cpu")},
+    for place in ("cpu", b"cpu", device("cpu"), device("cpu", 0), {"cuda:0": "cpu"},
+                  {"cuda:0": device("cpu")},
                   lambda storage, location: storage, lambda storage, location: storage.cpu()):
         found = from_bytes(on_gpu, map_location=place)
         same(found, DATA.reshape(2, 3))
         assert found.device == device("cpu")
     with pytest.raises(RuntimeError, match=message):
         from_bytes(on_gpu, map_location={"cuda:1": "cpu"})
-    for place in (lambda storage, location: None, lambda storage, location: storage.cuda(), "cuda", device("cuda:1")):
+    for place in (lambda storage, location: None, lambda storage, location: storage.cuda(), "cuda",
+                  device("cuda:1")):
         with pytest.raises(RuntimeError, match=message):
             from_bytes(on_gpu, map_location=place)
     with pytest.raises(RuntimeError, match=r"don't know how to restore data location of .*tagged with mps"):
@@ -435,13 +445,18 @@ def test_map_location_functions():
 
 # --- what is refused -------------------------------------------------------------------------------------
 
-REFUSED = ["os.system", "posix.system", "builtins.eval", "builtins.exec", "builtins.getattr", "builtins.__import__",
-           "subprocess.Popen", "numpy.load", "numpy.core.multiarray._reconstruct", "numpy.core.multiarray.scalar",
+REFUSED = ["os.system", "posix.system", "builtins.eval", "builtins.exec", "builtins.getattr",
+           "builtins.__import__",
+           "subprocess.Popen", "numpy.load", "numpy.core.multiarray._reconstruct",
+           "numpy.core.multiarray.scalar",
            "numpy.testing._private.utils.runstring", "torch.load", "torch.jit.load", "torch.hub.load",
-           "torch.nn.modules.linear.Linear", "torch.storage._load_from_bytes", "torch._utils._import_dotted_name",
-           "torchvision.models.resnet.ResNet", "collections.defaultdict", "functools.partial", "operator.attrgetter",
+           "torch.nn.modules.linear.Linear", "torch.storage._load_from_bytes",
+           "torch._utils._import_dotted_name",
+           "torchvision.models.resnet.ResNet", "collections.defaultdict", "functools.partial",
+           "operator.attrgetter",
            "builtins.type", "builtins.object.__subclasses__", "__main__.Thing", "tritium.tensor.files.atomic",
-           "collections.OrderedDict.fromkeys", "torch.FloatStorage.from_file", "torch.FooStorage", "copyreg.add_extension"]
+           "collections.OrderedDict.fromkeys", "torch.FloatStorage.from_file", "torch.FooStorage",
+           "copyreg.add_extension"]
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -507,7 +522,8 @@ def test_other_files_are_told_apart(tmp_path):
         from_bytes(zip_bytes(tensor(), constants_pkl=b"x"))
     npz = io.BytesIO()
     np.savez(npz, a=DATA)
-    for data, message in ((npz.getvalue(), "data.pkl"), (b"", "empty"), (b"<!DOCTYPE html>", "not a PyTorch checkpoint"),
+    for data, message in ((npz.getvalue(), "data.pkl"), (b"", "empty"),
+                          (b"<!DOCTYPE html>", "not a PyTorch checkpoint"),
                           (pickle.dumps({"a": 1}), "Invalid magic number"), (b"\x80\x04", "too early"),
                           (b"version https://git-lfs", "not a PyTorch checkpoint")):
         with pytest.raises(CheckpointError, match=message):
@@ -572,10 +588,13 @@ def test_a_flipped_bit_in_the_data_of_an_archive_is_seen():
 def test_random_programs_give_an_error_or_an_object():
     random = np.random.RandomState(0)
     codes = b"".join(o.code.encode("latin1") for o in pickletools.opcodes)
-    names = [g(n) for n in ("collections.OrderedDict", "torch._utils._rebuild_tensor_v2", "torch.FloatStorage",
+    names = [g(n) for n in ("collections.OrderedDict", "torch._utils._rebuild_tensor_v2",
+                            "torch.FloatStorage",
                             "torch.nn.parameter.Parameter", "builtins.set", "torch.Size", "_codecs.encode",
-                            "torch.FloatTensor", "collections.Counter", "torch.float32", "copyreg.__newobj__")]
-    pieces = [bytes([c]) for c in codes.replace(b".", b"")] + [b"(", b")", b"t", b"R", b"b", b"N", b"0"] * 4 + names * 3
+                            "torch.FloatTensor", "collections.Counter", "torch.float32",
+                            "copyreg.__newobj__")]
+    pieces = [bytes([c]) for c in codes.replace(b".", b"")] + [b"(", b")", b"t", b"R", b"b", b"N",
+                                                               b"0"] * 4 + names * 3
     pieces += [s("cpu"), s("storage"), i(2), i(-1), storage(), tensor(), odict(), ints((2, 3))] * 3
     good = 0
     for _ in range(4000):
@@ -589,11 +608,14 @@ def test_random_programs_give_an_error_or_an_object():
 
 
 HOSTILE = [
-    tensor(count=10**15), tensor(count=2**62), tensor(count=-1), tensor(shape=(2**31, 2**31)), tensor(offset=1),
-    tensor(stride=(4, 1)), tensor(stride=(-3, 1)), tensor(offset=-1), tensor(shape=(2, 3, 1)), tensor(shape=(-2, -3)),
+    tensor(count=10**15), tensor(count=2**62), tensor(count=-1), tensor(shape=(2**31, 2**31)),
+    tensor(offset=1),
+    tensor(stride=(4, 1)), tensor(stride=(-3, 1)), tensor(offset=-1), tensor(shape=(2, 3, 1)),
+    tensor(shape=(-2, -3)),
     tensor(shape=(2**62, 2), stride=(0, 0)), tensor(shape=(0, 2**62), stride=(1, 1)), tensor(offset=2**63),
     tensor(shape=(1,) * 65, stride=(1,) * 65), tensor(stride=(2**60, 1)), tensor(key="1"), tensor(count=5),
-    tensor(kind="torch.DoubleStorage"), tensor(grad=b"N"), tensor(kind="torch.LongStorage", count=3, grad=b"\x88"),
+    tensor(kind="torch.DoubleStorage"), tensor(grad=b"N"), tensor(kind="torch.LongStorage", count=3,
+                                                                  grad=b"\x88"),
     tensor(place="\0"), call("builtins.bytearray", i(10**12)), call("builtins.set", i(5)),
     b"\x8b" + struct.pack("<i", 2**31 - 1) + b"1", b"X" + struct.pack("<I", 2**32 - 1), b"\x8d" + b"\xff" * 8,
     b"\x95" + b"\xff" * 8 + b"N", b"I" + b"9" * 5000 + b"\n", b"B\xff\xff\xff\x7f", b"T\xff\xff\xff\xff",
@@ -618,7 +640,8 @@ def test_storages_that_share_bytes_do_not_multiply_them():
     body = b"(" + b"".join(tensor((6,), (1,), key=str(n)) for n in range(200)) + b"l"
     file = io.BytesIO(zip_bytes(body, {str(n): DATA.tobytes() for n in range(200)}))
     assert len(load(file)) == 200
-    data = bytearray(zip_bytes(b"(" + b"".join(tensor((2500,), (1,), key=str(n), count=2500) for n in range(50))
+    data = bytearray(zip_bytes(b"(" + b"".join(tensor((2500,), (1,), key=str(n),
+                                                      count=2500) for n in range(50))
                                + b"l", {"0": np.zeros(2500, np.float32).tobytes()}))
     directory = data.rindex(b"PK\x01\x02", 0, data.rindex(b"PK\x01\x02"))
     entry = bytes(data[directory:data.index(b"PK\x01\x02", directory + 4)])
@@ -651,7 +674,8 @@ def test_keys_that_hash_slowly_are_refused():
     big = i(2**61 - 1)
     collide = b"(" + b"".join(t(*[i(-1 - (n >> k & 1)) for k in range(14)]) + b"N" for n in range(12_000)) + b"d"
     for body in (b"}" + deep + b"Ns", b"}" + doubling + b"Ns", b"}" + big + b"Ns", collide,
-                 b"}" + call("builtins.complex", i(1), i(2)) + b"Ns", b"}]Ns", b"\x8f(]\x90", b"}" + t(b"]") + b"Ns"):
+                 b"}" + call("builtins.complex", i(1), i(2)) + b"Ns", b"}]Ns", b"\x8f(]\x90",
+                 b"}" + t(b"]") + b"Ns"):
         with pytest.raises(CheckpointError):
             unpickle(document(body))
     many = {("a", str(n)): n for n in range(11_000)}
@@ -723,8 +747,10 @@ def sample():
     state._metadata = OrderedDict({"": {"version": 2}})
     return {
         "state": state, "parameter": parameter, "base": base, "view": wrap(base._a[1:3, ::2]), "again": base,
-        "none": None, "flags": (True, False), "numbers": [0, -1, 255, 256, 70000, 2**40, -(2**70), 1.5, float("inf"), 1j],
-        "text": ["", "ü", "x" * 70000], "bytes": b"\x00\xff", "empty": b"", "array": bytearray(b"ab"), "set": {1, "a"},
+        "none": None, "flags": (True, False), "numbers": [0, -1, 255, 256, 70000, 2**40, -(2**70), 1.5,
+                                                          float("inf"), 1j],
+        "text": ["", "ü", "x" * 70000], "bytes": b"\x00\xff", "empty": b"", "array": bytearray(b"ab"),
+        "set": {1, "a"},
         "size": Size((2, 3)), "dtype": dtypes.bool_, "place": device("cuda", 1), "counter": Counter("aab"),
         "keys": {1: "a", (1, "b"): 2, None: 3}, "tuples": ((), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4)),
         "empty tensor": wrap(np.empty((0, 3), np.int64)), "scalar": wrap(np.array(True)),
@@ -792,7 +818,8 @@ def test_memory_from_outside():
     record["b"] = 3
     grid = np.arange(24.0).reshape(4, 6)[:, 1:4]
     swap = np.ndarray((2, 3), np.float32, bytearray(DATA.tobytes()), strides=(4, 8))
-    for array in (record["b"], grid, swap, np.frombuffer(DATA.tobytes(), np.float32), np.broadcast_to(DATA, (3, 6))):
+    for array in (record["b"], grid, swap, np.frombuffer(DATA.tobytes(), np.float32),
+                  np.broadcast_to(DATA, (3, 6))):
         same(from_bytes(save_bytes(wrap(array))), array)
 
 
@@ -816,9 +843,11 @@ Point = namedtuple("Point", "x y")
 
 
 @pytest.mark.parametrize(("value", "kind"), [
-    (lambda x: x, "builtins.function"), (Module(), "Module"), (object(), "builtins.object"), (np.float64(1), "numpy.float64"),
+    (lambda x: x, "builtins.function"), (Module(), "Module"), (object(), "builtins.object"),
+    (np.float64(1), "numpy.float64"),
     (np.ones(2), "numpy.ndarray"), (defaultdict(list), "collections.defaultdict"), (Point(1, 2), "Point"),
-    (SimpleNamespace(), "types.SimpleNamespace"), (frozenset((1,)), "builtins.frozenset"), (int, "builtins.type"),
+    (SimpleNamespace(), "types.SimpleNamespace"), (frozenset((1,)), "builtins.frozenset"),
+    (int, "builtins.type"),
     (range(3), "builtins.range"),
 ])
 def test_other_types_are_refused_with_their_place(value, kind, tmp_path):
@@ -918,8 +947,10 @@ def test_files_that_cannot_seek():
 
 def test_safetensors(tmp_path):
     path = tmp_path / "w.safetensors"
-    source = {e.name: wrap((np.arange(6) % 2).astype(e.np).reshape(2, 3)) for e in dtypes.ALL if e.name != "complex128"}
-    source |= {"empty": wrap(np.empty((0, 2), np.float32)), "scalar": wrap(np.array(3)), "turned": wrap(DATA.reshape(2, 3).T)}
+    source = {e.name: wrap((np.arange(6) % 2).astype(e.np).reshape(2,
+                                                                   3)) for e in dtypes.ALL if e.name != "complex128"}
+    source |= {"empty": wrap(np.empty((0, 2), np.float32)), "scalar": wrap(np.array(3)),
+               "turned": wrap(DATA.reshape(2, 3).T)}
     save_safetensors(source, path, {"format": "pt"})
     assert safetensors_metadata(path) == {"format": "pt"}
     renamed = tmp_path / "w.bin"

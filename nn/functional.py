@@ -1,0 +1,302 @@
+"""`torch.nn.functional`: the layers' computations as functions, with PyTorch's signatures.
+
+Most are the ops of `tensor/ops` under their functional name. What is written out here are the arguments that only this namespace
+has (`inplace=`, `training=`, `size_average=`) and functions made of other ops.
+https://docs.pytorch.org/docs/stable/nn.functional.html
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from tritium.nn.losses import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    cosine_embedding_loss,
+    cross_entropy,
+    huber_loss,
+    kl_div,
+    l1_loss,
+    legacy_reduction,
+    margin_ranking_loss,
+    mse_loss,
+    nll_loss,
+    smooth_l1_loss,
+    triplet_margin_loss,
+)
+from tritium.tensor.ops import activation, pool, softmax as softmax_ops
+from tritium.tensor.ops.activation import (
+    celu_,
+    elu_,
+    glu,
+    hardshrink,
+    hardtanh_,
+    leaky_relu_,
+    logsigmoid,
+    prelu,
+    selu_,
+    softplus,
+    softshrink,
+    softsign,
+    tanhshrink,
+    threshold_,
+)
+from tritium.tensor.ops.activation import gelu as gelu
+from tritium.tensor.ops.conv import conv1d, conv2d
+from tritium.tensor.ops.copy_pad import pad
+from tritium.tensor.ops.dropout import (
+    alpha_dropout,
+    dropout,
+    dropout1d,
+    dropout2d,
+    dropout3d,
+    feature_alpha_dropout,
+)
+from tritium.tensor.ops.embedding import embedding
+from tritium.tensor.ops.matmul import linear
+from tritium.tensor.ops.norm import batch_norm, group_norm, layer_norm
+from tritium.tensor.ops.pool import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    adaptive_max_pool2d,
+    avg_pool1d,
+    avg_pool2d,
+    max_pool1d,
+    max_pool2d,
+)
+from tritium.tensor.tensor import Tensor
+
+# ----------------------------------------------------------------------------------------------------------- activations
+
+
+def relu(input: Tensor, inplace: bool = False) -> Tensor:
+    """max(x, 0)."""
+    return input.relu_() if inplace else input.relu()
+
+
+def relu_(input: Tensor) -> Tensor:
+    """`relu` in place."""
+    return input.relu_()
+
+
+def sigmoid(input: Tensor) -> Tensor:
+    """1 / (1 + exp(-x))."""
+    return input.sigmoid()
+
+
+def tanh(input: Tensor) -> Tensor:
+    """tanh(x)."""
+    return input.tanh()
+
+
+def relu6(input: Tensor, inplace: bool = False) -> Tensor:
+    """min(max(x, 0), 6)."""
+    return activation.relu6_(input) if inplace else activation.relu6(input)
+
+
+def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
+    """Values clipped to [min_val, max_val]; ValueError when the bounds are crossed."""
+    return (activation.hardtanh_ if inplace else activation.hardtanh)(input, min_val, max_val)
+
+
+def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
+    """x above 0, negative_slope * x below."""
+    return (activation.leaky_relu_ if inplace else activation.leaky_relu)(input, negative_slope)
+
+
+def rrelu(
+    input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False, inplace: bool = False
+) -> Tensor:
+    """x above 0, a x below: a from U(lower, upper) for every element in training, their mean otherwise.
+
+    Raises NotImplementedError in training, except on tensors that hold no negative value to draw for.
+    """
+    if training:
+        raise NotImplementedError("rrelu: the randomised form (training=True) is not there")
+    return leaky_relu(input, (lower + upper) / 2, inplace)
+
+
+def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """x above 0, alpha (exp(x) - 1) below."""
+    return (activation.elu_ if inplace else activation.elu)(input, alpha)
+
+
+def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """x above 0, alpha (exp(x / alpha) - 1) below."""
+    return (activation.celu_ if inplace else activation.celu)(input, alpha)
+
+
+def selu(input: Tensor, inplace: bool = False) -> Tensor:
+    """`elu` with the self-normalising constants."""
+    return (activation.selu_ if inplace else activation.selu)(input)
+
+
+def silu(input: Tensor, inplace: bool = False) -> Tensor:
+    """x sigmoid(x)."""
+    return (activation.silu_ if inplace else activation.silu)(input)
+
+
+def mish(input: Tensor, inplace: bool = False) -> Tensor:
+    """x tanh(softplus(x))."""
+    return (activation.mish_ if inplace else activation.mish)(input)
+
+
+def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
+    """x relu6(x + 3) / 6."""
+    return (activation.hardswish_ if inplace else activation.hardswish)(input)
+
+
+def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
+    """relu6(x + 3) / 6."""
+    return (activation.hardsigmoid_ if inplace else activation.hardsigmoid)(input)
+
+
+def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
+    """x above the threshold, `value` elsewhere."""
+    return (activation.threshold_ if inplace else activation.threshold)(input, threshold, value)
+
+
+def _chosen_dim(name: str, ndim: int, stacklevel: int) -> int:
+    warnings.warn(
+        f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an argument.",
+        stacklevel=stacklevel,
+    )
+    return 0 if ndim in (0, 1, 3) else 1
+
+
+def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
+    """exp(x) / sum(exp(x)) along `dim`; without one it is chosen from the shape, with a warning."""
+    dim = _chosen_dim("softmax", input.ndim, _stacklevel) if dim is None else dim
+    return softmax_ops.softmax(input, dim, dtype)
+
+
+def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
+    """log(softmax(x)) along `dim`; without one it is chosen from the shape, with a warning."""
+    dim = _chosen_dim("log_softmax", input.ndim, _stacklevel) if dim is None else dim
+    return softmax_ops.log_softmax(input, dim, dtype)
+
+
+def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
+    """softmax(-x) along `dim`; without one it is chosen from the shape, with a warning."""
+    dim = _chosen_dim("softmin", input.ndim, _stacklevel) if dim is None else dim
+    return softmax_ops.softmin(input, dim, dtype)
+
+
+# -------------------------------------------------------------------------------------------------------- other functions
+
+
+def conv3d(*args: Any, **kwargs: Any) -> Tensor:
+    """Not there yet."""
+    raise NotImplementedError("conv3d: convolution of three dimensions is not there")
+
+
+def max_pool1d_with_indices(input: Tensor, kernel_size: Any, *args: Any, **kwargs: Any) -> Any:
+    """`max_pool1d` with `return_indices=True`."""
+    return pool.max_pool1d(input, kernel_size, *args, return_indices=True, **kwargs)
+
+
+def max_pool2d_with_indices(input: Tensor, kernel_size: Any, *args: Any, **kwargs: Any) -> Any:
+    """`max_pool2d` with `return_indices=True`."""
+    return pool.max_pool2d(input, kernel_size, *args, return_indices=True, **kwargs)
+
+
+def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """y_k = x1^T W_k x2 + b_k: (*, I) and (*, J) with a weight of (K, I, J) to (*, K)."""
+    if input1.shape[:-1] != input2.shape[:-1]:
+        raise RuntimeError("bilinear(): input batch dimensions do not match")
+    k, i, j = weight.shape
+    if input1.shape[-1] != i or input2.shape[-1] != j:
+        side, size, wanted = (1, input1.shape[-1], i) if input1.shape[-1] != i else (2, input2.shape[-1], j)
+        raise RuntimeError(
+            f"bilinear(): input{side} size does not match weight size: got {size} but expected {wanted}"
+        )
+    left = input1.reshape(-1, i).matmul(weight.permute(1, 0, 2).reshape(i, k * j)).reshape(-1, k, j)
+    out = (left * input2.reshape(-1, 1, j)).sum(-1).reshape(*input1.shape[:-1], k)
+    return out if bias is None else out + bias
+
+
+def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
+    """Class numbers (*) as int64 vectors (*, num_classes) with a single 1; -1 takes the largest number + 1.
+
+    Raises RuntimeError for what is not int64, negative numbers, or numbers not below num_classes.
+    """
+    from tritium.tensor.creation import arange
+    from tritium.tensor.dtype import int64
+
+    if tensor.dtype is not int64:
+        raise RuntimeError("one_hot is only applicable to index tensor of type LongTensor.")
+    if tensor.numel() == 0:
+        if num_classes <= 0:
+            raise RuntimeError("Can not infer total number of classes from empty tensor.")
+        return tensor.new_zeros((*tensor.shape, num_classes))
+    if tensor.min() < 0:
+        raise RuntimeError("Class values must be non-negative.")
+    largest = int(tensor.max())
+    if num_classes == -1:
+        num_classes = largest + 1
+    elif num_classes < 1:
+        raise RuntimeError("num_classes should be positive")
+    elif largest >= num_classes:
+        raise RuntimeError("Class values must be smaller than num_classes.")
+    return (tensor.unsqueeze(-1) == arange(num_classes)).to(int64)
+
+
+def normalize(
+    input: Tensor, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, out: Tensor | None = None
+) -> Tensor:
+    """x / max(norm_p(x), eps) along `dim`."""
+    norm = input.norm(p, dim, keepdim=True).clamp_min(eps).expand_as(input)
+    result = input / norm
+    return result if out is None else out.copy_(result)
+
+
+def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """x1 . x2 / (max(|x1|, eps) max(|x2|, eps)) along `dim`, broadcast."""
+    unit1 = x1 / x1.norm(2, dim, keepdim=True).clamp_min(eps)
+    unit2 = x2 / x2.norm(2, dim, keepdim=True).clamp_min(eps)
+    return (unit1 * unit2).sum(dim)
+
+
+def pairwise_distance(
+    x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
+) -> Tensor:
+    """The p-norm of x1 - x2 + eps along the last dimension."""
+    return (x1 - x2 + eps).norm(p, -1, keepdim=keepdim)
+
+
+def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
+    """(*, C r^2, H, W) to (*, C, H r, W r)."""
+    r = upscale_factor
+    if input.ndim < 3:
+        raise RuntimeError(
+            f"pixel_shuffle expects input to have at least 3 dimensions, but got input with {input.ndim} dimension(s)"
+        )
+    *batch, c, h, w = input.shape
+    if c % (r * r):
+        raise RuntimeError(
+            "pixel_shuffle expects its input's 'channel' dimension to be divisible by the square of upscale_factor, "
+            f"but input.size(-3)={c} is not divisible by {r * r}"
+        )
+    n = len(batch)
+    apart = input.reshape(*batch, c // (r * r), r, r, h, w)
+    return apart.permute(*range(n), n, n + 3, n + 1, n + 4, n + 2).reshape(*batch, c // (r * r), h * r, w * r)
+
+
+def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
+    """(*, C, H r, W r) to (*, C r^2, H, W)."""
+    r = downscale_factor
+    if input.ndim < 3:
+        raise RuntimeError(
+            f"pixel_unshuffle expects input to have at least 3 dimensions, but got input with {input.ndim} dimension(s)"
+        )
+    *batch, c, h, w = input.shape
+    for name, size, place in (("height", h, -2), ("width", w, -1)):
+        if size % r:
+            raise RuntimeError(
+                f"pixel_unshuffle expects {name} to be divisible by downscale_factor, but input.size({place})={size} "
+                f"is not divisible by {r}"
+            )
+    n = len(batch)
+    apart = input.reshape(*batch, c, h // r, r, w // r, r)
+    return apart.permute(*range(n), n, n + 2, n + 4, n + 1, n + 3).reshape(*batch, c * r * r, h // r, w // r)
