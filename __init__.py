@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # The folder first: importing it binds the name ``tensor`` here, which the function of that name then takes.
 import tritium.tensor.methods
@@ -98,6 +98,10 @@ from tritium.tensor.random import (
 )
 from tritium.tensor.serialization import load, save
 from tritium.tensor.tensor import Size, Tensor
+
+if TYPE_CHECKING:
+    from tritium import autograd, backends, cuda, data, hub, linalg, models, nn, optim, testing, utils
+    from tritium.tensor.functions import *  # noqa: F403
 
 __version__ = "0.1.0"
 

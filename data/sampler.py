@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import Any, Generic, TypeVar
 
-from tritium.tensor.dtype import float64, int64
 from tritium.tensor.creation import as_tensor, empty
+from tritium.tensor.dtype import float64, int64
 from tritium.tensor.ops.random import multinomial, randint, randperm
 from tritium.tensor.random import Generator
 

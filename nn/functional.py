@@ -43,7 +43,7 @@ from tritium.tensor.ops.activation import (
     threshold_,
 )
 from tritium.tensor.ops.activation import gelu as gelu
-from tritium.tensor.ops.conv import conv1d, conv2d
+from tritium.tensor.ops.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d
 from tritium.tensor.ops.copy_pad import pad
 from tritium.tensor.ops.dropout import (
     alpha_dropout,
@@ -184,11 +184,6 @@ def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: 
 
 
 # -------------------------------------------------------------------------------------------------------- other functions
-
-
-def conv3d(*args: Any, **kwargs: Any) -> Tensor:
-    """Not there yet."""
-    raise NotImplementedError("conv3d: convolution of three dimensions is not there")
 
 
 def max_pool1d_with_indices(input: Tensor, kernel_size: Any, *args: Any, **kwargs: Any) -> Any:

@@ -16,9 +16,9 @@ from tritium.tensor.tensor import Tensor
 
 EPOCH_DEPRECATION_WARNING = (
     "The epoch parameter in `scheduler.step()` was not necessary and is being deprecated where possible. Please use "
-    "`scheduler.step()` to step the scheduler. During the deprecation, if epoch is different from None, the closed form "
-    "is used instead of the new chainable form, where available. Please open an issue if you are unable to replicate "
-    "your use case: https://github.com/pytorch/pytorch/issues/new/choose.")
+    "`scheduler.step()` to step the scheduler. During the deprecation, if epoch is different from None, the closed "
+    "form is used instead of the new chainable form, where available. Please open an issue if you are unable to "
+    "replicate your use case: https://github.com/pytorch/pytorch/issues/new/choose.")
 HOW_TO = "See more details at https://pytorch.org/docs/stable/optim.html#how-to-adjust-learning-rate"
 
 
@@ -54,6 +54,7 @@ class LRScheduler:
 
     _get_lr_called_within_step = False
     _is_initial = False
+    last_epoch: int
     _get_closed_form_lr: Callable[[], list[Any]]
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
@@ -109,13 +110,13 @@ class LRScheduler:
 
     def _warn_about_order(self) -> None:
         optimizer = self.optimizer
-        if _step_of(optimizer) is not getattr(optimizer, "_watched_step", None):
+        if _step_of(optimizer) is not optimizer._watched_step:
             warnings.warn("Seems like `optimizer.step()` has been overridden after learning rate scheduler "
                           "initialization. Please, make sure to call `optimizer.step()` before `lr_scheduler.step()`. "
                           + HOW_TO, UserWarning, stacklevel=3)
         elif not optimizer._opt_called:
-            warnings.warn("Detected call of `lr_scheduler.step()` before `optimizer.step()`. In PyTorch 1.1.0 and later, "
-                          "you should call them in the opposite order: `optimizer.step()` before "
+            warnings.warn("Detected call of `lr_scheduler.step()` before `optimizer.step()`. In PyTorch 1.1.0 and "
+                          "later, you should call them in the opposite order: `optimizer.step()` before "
                           "`lr_scheduler.step()`.  Failure to do this will result in PyTorch skipping the first value "
                           "of the learning rate schedule. " + HOW_TO, UserWarning, stacklevel=3)
 
@@ -161,6 +162,6 @@ def _step_of(optimizer: Optimizer) -> Any:
 
 def _watch(optimizer: Optimizer) -> None:
     """From the first schedule on, note whether the optimizer has made a step, and which function that is."""
-    if "_watched_step" not in optimizer.__dict__:
+    if optimizer._watched_step is None:
         optimizer._watched_step = _step_of(optimizer)
         optimizer._opt_called = False

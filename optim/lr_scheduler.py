@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from tritium.optim.lr_base import EPOCH_DEPRECATION_WARNING, LRScheduler
+from tritium.optim.lr_base import LRScheduler
 from tritium.optim.lr_combined import ChainedScheduler, ReduceLROnPlateau, SequentialLR
 from tritium.optim.lr_cycles import CosineAnnealingWarmRestarts, OneCycleLR
 from tritium.optim.optimizer import Optimizer

@@ -13,17 +13,18 @@ from functools import wraps
 from itertools import chain
 from typing import Any, TypeAlias
 
+from tritium.tensor.creation import tensor, zeros_like
 from tritium.tensor.dtype import float32, float64, get_default_dtype
 from tritium.tensor.grad_mode import enable_grad
 from tritium.tensor.graph import HookHandle
-from tritium.tensor.creation import tensor, zeros_like
 from tritium.tensor.tensor import Tensor
 
 Params: TypeAlias = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 Closure: TypeAlias = Callable[[], Any] | None
+Hook: TypeAlias = Callable[..., Any]
 
-_global_pre_hooks: dict[int, Callable[..., Any]] = OrderedDict()
-_global_post_hooks: dict[int, Callable[..., Any]] = OrderedDict()
+_global_pre_hooks: dict[int, Hook] = OrderedDict()
+_global_post_hooks: dict[int, Hook] = OrderedDict()
 
 
 class _Required:
@@ -36,12 +37,12 @@ class _Required:
 required = _Required()
 
 
-def register_optimizer_step_pre_hook(hook: Callable[..., Any]) -> HookHandle:
+def register_optimizer_step_pre_hook(hook: Hook) -> HookHandle:
     """Call ``hook(optimizer, args, kwargs)`` before the step of every optimizer."""
     return HookHandle(_global_pre_hooks, hook)
 
 
-def register_optimizer_step_post_hook(hook: Callable[..., Any]) -> HookHandle:
+def register_optimizer_step_post_hook(hook: Hook) -> HookHandle:
     """Call ``hook(optimizer, args, kwargs)`` after the step of every optimizer."""
     return HookHandle(_global_post_hooks, hook)
 
@@ -63,6 +64,16 @@ class Optimizer:
     Raises TypeError for a bare tensor or a set, ValueError for an empty list, a non-leaf tensor, or a parameter that
     is in two groups. A subclass writes ``step``; parameters whose ``grad`` is None are to be left alone.
     """
+
+    _optimizer_step_pre_hooks: OrderedDict[int, Hook]
+    _optimizer_step_post_hooks: OrderedDict[int, Hook]
+    _optimizer_state_dict_pre_hooks: OrderedDict[int, Hook]
+    _optimizer_state_dict_post_hooks: OrderedDict[int, Hook]
+    _optimizer_load_state_dict_pre_hooks: OrderedDict[int, Hook]
+    _optimizer_load_state_dict_post_hooks: OrderedDict[int, Hook]
+    _stepping = False
+    _opt_called = False  # whether a step has been made since the first schedule was set up
+    _watched_step: Any = None  # the step function at that time
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -115,7 +126,7 @@ class Optimizer:
         found = []
         for p in params:
             state = self.state[p]
-            if name not in state:
+            if state.get(name) is None:
                 state[name] = zeros_like(p.detach())
             found.append(state[name])
         return found
@@ -273,27 +284,27 @@ class Optimizer:
 
     # --- hooks -------------------------------------------------------------------------------
 
-    def register_step_pre_hook(self, hook: Callable[..., Any]) -> HookHandle:
+    def register_step_pre_hook(self, hook: Hook) -> HookHandle:
         """Call ``hook(optimizer, args, kwargs)`` before each step; it may return new (args, kwargs)."""
         return HookHandle(self._optimizer_step_pre_hooks, hook)
 
-    def register_step_post_hook(self, hook: Callable[..., Any]) -> HookHandle:
+    def register_step_post_hook(self, hook: Hook) -> HookHandle:
         """Call ``hook(optimizer, args, kwargs)`` after each step."""
         return HookHandle(self._optimizer_step_post_hooks, hook)
 
-    def register_state_dict_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> HookHandle:
+    def register_state_dict_pre_hook(self, hook: Hook, prepend: bool = False) -> HookHandle:
         """Call ``hook(optimizer)`` before ``state_dict``."""
         return _add(self._optimizer_state_dict_pre_hooks, hook, prepend)
 
-    def register_state_dict_post_hook(self, hook: Callable[..., Any], prepend: bool = False) -> HookHandle:
+    def register_state_dict_post_hook(self, hook: Hook, prepend: bool = False) -> HookHandle:
         """Call ``hook(optimizer, state_dict)`` after ``state_dict``; it may return another one."""
         return _add(self._optimizer_state_dict_post_hooks, hook, prepend)
 
-    def register_load_state_dict_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> HookHandle:
+    def register_load_state_dict_pre_hook(self, hook: Hook, prepend: bool = False) -> HookHandle:
         """Call ``hook(optimizer, state_dict)`` before ``load_state_dict``; it may return another one."""
         return _add(self._optimizer_load_state_dict_pre_hooks, hook, prepend)
 
-    def register_load_state_dict_post_hook(self, hook: Callable[..., Any], prepend: bool = False) -> HookHandle:
+    def register_load_state_dict_post_hook(self, hook: Hook, prepend: bool = False) -> HookHandle:
         """Call ``hook(optimizer)`` after ``load_state_dict``."""
         return _add(self._optimizer_load_state_dict_post_hooks, hook, prepend)
 
@@ -303,7 +314,7 @@ def _hooked(step: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(step)
     def run(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
-        if self.__dict__.get("_stepping"):  # a subclass's step calls the one it inherits
+        if self._stepping:  # a subclass's step calls the one it inherits
             return step(self, *args, **kwargs)
         for hook in chain(_global_pre_hooks.values(), self._optimizer_step_pre_hooks.values()):
             changed = hook(self, args, kwargs)
@@ -325,7 +336,7 @@ def _hooked(step: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _add(hooks: Any, hook: Callable[..., Any], prepend: bool) -> HookHandle:
+def _add(hooks: Any, hook: Hook, prepend: bool) -> HookHandle:
     handle = HookHandle(hooks, hook)
     if prepend:
         hooks.move_to_end(handle.id, last=False)

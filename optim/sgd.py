@@ -37,11 +37,10 @@ class SGD(Optimizer):
         for group in self.param_groups:
             params, grads = self._active(group)
             momentum = scalar(group["momentum"])
-            fresh = [self.state[p].get("momentum_buffer") is None for p in params] if momentum else [False] * len(params)
-            for p, new in zip(params, fresh, strict=True):
-                if new:
-                    self.state[p].pop("momentum_buffer", None)
-            buffers = self._states(params, "momentum_buffer") if momentum else None
+            fresh, buffers = [False] * len(params), None
+            if momentum:
+                fresh = [self.state[p].get("momentum_buffer") is None for p in params]
+                buffers = self._states(params, "momentum_buffer")
             update("sgd", params, grads, [buffers], [fresh], lr=scalar(group["lr"]), momentum=momentum,
                    dampening=scalar(group["dampening"]), weight_decay=scalar(group["weight_decay"]),
                    nesterov=group["nesterov"], maximize=group["maximize"])

@@ -19,7 +19,7 @@ def atomic(path: Any) -> Iterator[BinaryIO]:
     folder = os.path.dirname(name)
     if not os.path.isdir(folder):
         raise RuntimeError(f"Parent directory {folder} does not exist.")
-    mode = 0o666
+    mode = None
     if os.path.exists(name):
         status = os.stat(name)
         if os.path.isdir(name):
@@ -30,8 +30,10 @@ def atomic(path: Any) -> Iterator[BinaryIO]:
             return
         mode = stat.S_IMODE(status.st_mode)
     draft = f"{name}.{os.getpid()}-{os.urandom(4).hex()}.partial"
-    descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
+    descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
+        if mode is not None:
+            os.chmod(draft, mode)
         with os.fdopen(descriptor, "w+b") as file:
             yield file
             file.flush()

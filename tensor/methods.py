@@ -35,7 +35,7 @@ VIEWS = """view reshape view_as reshape_as ravel flatten unflatten squeeze unsqu
 VIEW_FUNCTIONS = [n for n in VIEWS if n not in ("view", "view_as", "reshape_as", "expand", "expand_as", "unfold",
                                                 "detach_")] + ["broadcast_tensors", "meshgrid", "view_as_complex"]
 MODULES = ("reduce", "matmul", "copy", "index", "embedding", "sort", "scan", "join", "rearrange", "special", "random",
-           "activation", "softmax", "linalg")
+           "dropout", "activation", "softmax", "linalg")
 
 functions: dict[str, Any] = {}
 

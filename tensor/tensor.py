@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tritium.tensor import device as devices
 from tritium.tensor.dtype import dtype, from_numpy_dtype
+
+if TYPE_CHECKING:
+    from tritium.tensor.signatures import Methods
+else:
+    Methods = object  # the ops are attached by tensor/methods.py; the stub tells type checkers
 
 new_tensor = object.__new__  # makes a Tensor (or a graph node) without running a constructor
 
@@ -79,7 +84,7 @@ class Version:
     limit = 0
 
 
-class Tensor:
+class Tensor(Methods):
     """A multi-dimensional array of one dtype on one device, with PyTorch's interface.
 
     ``Tensor(2, 3)`` makes an uninitialised float tensor of that shape and ``Tensor(data)`` a float tensor of the

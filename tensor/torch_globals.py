@@ -133,8 +133,10 @@ def restorer(map_location: Any) -> Callable[[Storage], Storage]:
 # --- tensors ---------------------------------------------------------------------------------------
 
 def _ints(values: Any, what: str) -> tuple[int, ...]:
-    if not isinstance(values, (tuple, list)) or any(type(v) is not int or v < 0 for v in values):
+    if not isinstance(values, (tuple, list)) or any(type(v) is not int or not 0 <= v < 1 << 63 for v in values):
         raise CheckpointError(f"damaged checkpoint: the {what} of a tensor must be whole numbers from 0 on")
+    if len(values) > 64:  # NumPy's limit
+        raise CheckpointError(f"a tensor of {len(values)} dimensions is not supported")
     return tuple(values)
 
 
@@ -315,7 +317,7 @@ def _size(values: Any = ()) -> Size:
 
 
 def _device(kind: Any, index: Any = None) -> device:
-    if type(kind) is not str or type(index) not in (int, type(None)):
+    if type(kind) is not str or index is not None and (type(index) is not int or not 0 <= index < 1 << 15):
         raise CheckpointError("damaged checkpoint: a device")
     try:
         return device(kind, index)

@@ -149,7 +149,7 @@ def test_a_failed_download_leaves_nothing_and_says_what_to_do(server, home, path
 
 
 def test_no_network(home):
-    with pytest.raises(ConnectionError, match=r"cannot download https://127.0.0.1:1/w.pth .*: put the file into"):
+    with pytest.raises(ConnectionError, match=r"cannot download https://127.0.0.1:1/w.pth .*: put the file"):
         hub.load_state_dict_from_url("https://127.0.0.1:1/w.pth")
     assert os.listdir(home / ".cache" / "tritium" / "hub" / "checkpoints") == []
 

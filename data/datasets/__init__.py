@@ -1,4 +1,4 @@
-"""Image data sets on disk; mirrors ``torchvision.datasets``. Nothing is downloaded. ``Digits`` comes with the package."""
+"""Image data sets on disk, and ``Digits``, which comes with the package; mirrors ``torchvision.datasets``."""
 from tritium.data.datasets.cifar import CIFAR10, CIFAR100
 from tritium.data.datasets.digits import Digits
 from tritium.data.datasets.folder import (
@@ -16,5 +16,6 @@ from tritium.data.datasets.folder import (
 from tritium.data.datasets.mnist import MNIST, FashionMNIST, read_idx
 from tritium.data.datasets.vision import VisionDataset
 
-__all__ = ["CIFAR10", "CIFAR100", "DatasetFolder", "Digits", "FashionMNIST", "IMG_EXTENSIONS", "ImageFolder", "MNIST", "UnreadableImage", "VisionDataset", "default_loader", "find_classes", "has_file_allowed_extension",
+__all__ = ["CIFAR10", "CIFAR100", "DatasetFolder", "Digits", "FashionMNIST", "IMG_EXTENSIONS", "ImageFolder", "MNIST",
+           "UnreadableImage", "VisionDataset", "default_loader", "find_classes", "has_file_allowed_extension",
            "is_image_file", "make_dataset", "pil_loader", "read_idx"]

@@ -9,6 +9,7 @@ import gzip
 import math
 import os
 import struct
+import zlib
 from typing import Any
 
 import numpy as np
@@ -31,10 +32,8 @@ def read_idx(path: str | os.PathLike[str]) -> Any:
         try:
             with gzip.open(raw) if packed else raw as file:
                 return _read(file, path)
-        except (EOFError, OSError) as error:
-            if isinstance(error, EOFError) or packed:
-                raise ValueError(f"{path} is damaged: {error}") from error
-            raise
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise ValueError(f"{path} is damaged: {error}") from error
 
 
 def _read(file: Any, path: Any) -> Any:
@@ -58,7 +57,7 @@ def _read(file: Any, path: Any) -> Any:
 
 
 def _at_most(file: Any, count: int) -> bytes:
-    """Up to ``count`` bytes; read in blocks, so that a header cannot make us reserve memory for data that is not there."""
+    """Up to ``count`` bytes, in blocks: a header cannot make us reserve memory for data that is not there."""
     blocks, left = [], count
     while left and (block := file.read(min(left, 1 << 22))):
         blocks.append(block)

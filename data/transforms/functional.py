@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from tritium.tensor.dtype import dtype as DType
-from tritium.tensor.dtype import float32, float64, get_default_dtype, int32, int64, uint8
-from tritium.tensor.graph import wrap
 from tritium.tensor.creation import as_tensor, full
+from tritium.tensor.dtype import dtype as DType
+from tritium.tensor.dtype import float32, float64, get_default_dtype, int32, int64
+from tritium.tensor.graph import wrap
 from tritium.tensor.tensor import Tensor
 
 
@@ -168,7 +168,7 @@ def to_pil_image(pic: Any, mode: str | None = None) -> Any:
     if channels == 1:
         array = array[:, :, 0]
         found = {"uint8": "L", "int16": _SHORT, "int32": "I", "float32": "F"}.get(array.dtype.name)
-        allowed = (found,) if found else ()
+        allowed: tuple[str, ...] = (found,) if found else ()
     else:
         allowed = {2: ("LA",), 3: ("RGB", "YCbCr", "HSV"), 4: ("RGBA", "CMYK", "RGBX")}[channels]
         found = allowed[0] if array.dtype == np.uint8 else None

@@ -105,8 +105,8 @@ class Normalize(Transform):
 
 
 class Resize(Transform):
-    """Resize a Pillow image: ``size`` is (height, width), or the length of the shorter side, with the longer one bounded
-    by ``max_size``. Pillow always uses antialiasing."""
+    """Resize a Pillow image: ``size`` is (height, width), or the length of the shorter side, with the longer one
+    bounded by ``max_size``. Pillow always uses antialiasing."""
 
     def __init__(self, size: int | Sequence[int], interpolation: Any = InterpolationMode.BILINEAR,
                  max_size: int | None = None, antialias: bool | None = True) -> None:

@@ -56,12 +56,12 @@ def _pieces(written: list[Array], read: list[Array]) -> Iterator[list[Array]]:
             stop = min(start + PIECE, size)
             yield [a[start:stop] for a in arrays] + [t[:stop - start] for t in scratch]
         return
-    flags = [["readwrite"]] * len(written) + [["readonly"]] * len(read)
-    walk = np.nditer(arrays, ["external_loop", "buffered"], flags, [dtype] * len(arrays), order="K",
+    access: Any = [["readwrite"]] * len(written) + [["readonly"]] * len(read)
+    walk = np.nditer(arrays, ["external_loop", "buffered"], access, [dtype] * len(arrays), order="K",
                      casting="same_kind", buffersize=PIECE)
     with walk:
         for pieces in walk:
-            given = list(pieces) if len(arrays) > 1 else [pieces]
+            given: list[Array] = list(pieces) if len(arrays) > 1 else [pieces]
             yield given + [t[:given[0].size] for t in scratch]
 
 

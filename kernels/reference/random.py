@@ -479,8 +479,8 @@ def multinomial(stream: Stream, p: np.ndarray, samples: int, replacement: bool) 
         exponential(stream, q, 1.0)
         np.divide(p, q, out=q)
         if samples == 1:
-            return q.argmax(-1)[..., None]
-        return np.argsort(-q, axis=-1, kind="stable")[..., :samples]
+            return q.argmax(-1).reshape(*p.shape[:-1], 1)
+        return np.ascontiguousarray(np.argsort(-q, axis=-1, kind="stable")[..., :samples])
     rows = p.reshape(-1, p.shape[-1])
     with stream.lock:
         u = stream.doubles(len(rows) * samples).reshape(len(rows), samples)

@@ -10,10 +10,9 @@ from collections import OrderedDict
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from typing import Any, Self
 
-from tritium.nn.modules.fused import run_fused
+from tritium.nn.modules import fused
 from tritium.nn.modules.module import Module
 from tritium.nn.modules.utils import indent, typename
-from tritium.tensor.grad_mode import is_grad_enabled
 from tritium.tensor.parameter import Parameter
 from tritium.tensor.tensor import Tensor
 
@@ -50,13 +49,9 @@ class Sequential(Module):
                 self.add_module(str(i), module)
 
     def forward(self, input: Any) -> Any:
-        """The output of the last module. In evaluation mode, without gradients, runs of Conv2d, BatchNorm2d and ReLU are
-        computed as one."""
-        if not (self.training or is_grad_enabled()):
-            return run_fused(self._modules.values(), input)
-        for module in self._modules.values():
-            input = module(input)
-        return input
+        """The output of the last module. Where no gradient is recorded, runs of Conv2d, BatchNorm2d in evaluation mode
+        and ReLU are computed as one."""
+        return fused.run(list(self._modules.values()), input)
 
     def _name_at(self, index: Any) -> str:
         return list(self._modules)[position(index, len(self))]

@@ -21,6 +21,9 @@ from tritium.tensor.ops.view import squeeze, unsqueeze
 from tritium.tensor.random import stream_of
 from tritium.tensor.tensor import Tensor
 
+FUNCTIONS = ["dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout", "dropout_",
+             "feature_dropout_", "alpha_dropout_", "feature_alpha_dropout_"]
+
 ALPHA = 1.7580993408473766  # minus the value that SELU saturates at
 
 
@@ -41,12 +44,7 @@ def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
                            "that dropout1d exists to provide channel-wise dropout on inputs with 1 spatial "
                            "dimension, a channel dimension, and an optional batch dimension (i.e. 2D or 3D "
                            "inputs).")
-    if input.ndim == 3:
-        return _drop("feature", input, p, training, inplace)
-    if inplace:
-        _drop("feature", unsqueeze(input, 0), p, training, True)
-        return input
-    return squeeze(_drop("feature", unsqueeze(input, 0), p, training, False), 0)
+    return _unbatched(input, p, training, inplace, 3)
 
 
 def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
@@ -66,12 +64,15 @@ def dropout3d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
     """``dropout`` of whole channels of (N, C, D, H, W)."""
     if input.ndim not in (4, 5):
         warnings.warn(_deprecated("dropout3d", input.ndim, "3 spatial dimensions", "4D or 5D"), stacklevel=2)
-    if input.ndim != 4:
+    return _unbatched(input, p, training, inplace, 5)
+
+
+def _unbatched(input: Tensor, p: float, training: bool, inplace: bool, ndim: int) -> Tensor:
+    """Dropout of channels of a batch of ``ndim`` dimensions, or of what lacks the first of them."""
+    if input.ndim == ndim:
         return _drop("feature", input, p, training, inplace)
-    if inplace:
-        _drop("feature", unsqueeze(input, 0), p, training, True)
-        return input
-    return squeeze(_drop("feature", unsqueeze(input, 0), p, training, False), 0)
+    dropped = _drop("feature", unsqueeze(input, 0), p, training, inplace)
+    return input if inplace else squeeze(dropped, 0)
 
 
 def _deprecated(name: str, ndim: int, dims: str, wanted: str) -> str:
@@ -98,6 +99,26 @@ def feature_alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False,
                           inplace: bool = False) -> Tensor:
     """``alpha_dropout`` of whole channels of (N, C, ...)."""
     return _drop("feature alpha", input, p, training, inplace)
+
+
+def dropout_(input: Tensor, p: float = 0.5, train: bool = True) -> Tensor:
+    """``dropout`` in place."""
+    return _drop("dropout", input, p, train, True)
+
+
+def feature_dropout_(input: Tensor, p: float = 0.5, train: bool = True) -> Tensor:
+    """``feature_dropout`` in place."""
+    return _drop("feature", input, p, train, True)
+
+
+def alpha_dropout_(input: Tensor, p: float = 0.5, train: bool = True) -> Tensor:
+    """``alpha_dropout`` in place."""
+    return _drop("alpha", input, p, train, True)
+
+
+def feature_alpha_dropout_(input: Tensor, p: float = 0.5, train: bool = True) -> Tensor:
+    """``feature_alpha_dropout`` in place."""
+    return _drop("feature alpha", input, p, train, True)
 
 
 def _drop(kind: str, input: Tensor, p: float, training: bool, inplace: bool) -> Tensor:

@@ -20,9 +20,13 @@ from tritium.tensor.ops.out import write_out
 from tritium.tensor.ops.pointwise import add, mul_
 from tritium.tensor.ops.random_fill import (
     bernoulli_,
+    cauchy_,
     check_std,
     check_tensor,
+    exponential_,
+    geometric_,
     largest_integer,
+    log_normal_,
     normal_,
     random_,
     uniform_,
@@ -31,6 +35,11 @@ from tritium.tensor.ops.random_fill import (
 )
 from tritium.tensor.random import Generator, stream_of
 from tritium.tensor.tensor import Tensor
+
+METHODS = ["bernoulli", "multinomial", *[f.__name__ for f in (bernoulli_, cauchy_, exponential_, geometric_,
+                                                              log_normal_, normal_, random_, uniform_)]]
+FUNCTIONS = ["rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like", "normal",
+             "bernoulli", "multinomial"]
 
 BernoulliBackward0 = zero_node("BernoulliBackward0")
 NormalBackward1, NormalBackward2, NormalBackward3 = map(zero_node, [f"NormalBackward{i}" for i in (1, 2, 3)])
@@ -46,6 +55,9 @@ def _fresh(name: str, size: Any, default: dtype | None, dtype_: Any, device: Any
     try:
         shape = check_sizes(shape_of(size))
     except TypeError as error:
+        if len(size) == 1 and not isinstance(size[0], (tuple, list)):
+            raise TypeError(f"{name}(): argument 'size' (position 1) must be tuple of ints, not "
+                            f"{type(size[0]).__name__}") from None
         raise TypeError(f"{name}(): {error}") from None
     if out is not None:
         if dtype_ is not None and as_dtype(dtype_) is not out.dtype:

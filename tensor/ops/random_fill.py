@@ -245,6 +245,8 @@ def random_(input: Tensor, *bounds: int | None, generator: Generator | None = No
         raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
     _check_integer("from", low, dt)
     _check_integer("to - 1", high - 1, dt)
+    if dt.is_floating_point:
+        low, high = _narrow(low, high, dt)
     return _fill(input, "integers", kind, generator, low, high - low)
 
 
@@ -260,6 +262,21 @@ def _bounds(bounds: tuple[Any, ...], named: dict[str, Any]) -> tuple[int, int | 
     if "from" in values:
         return values["from"].__index__(), high, RandomBackward0
     return 0, high, RandomBackward2 if high is None else RandomBackward1
+
+
+def _narrow(low: int, high: int, dt: dtype) -> tuple[int, int]:
+    """The bounds for a floating point type, moved inwards as PyTorch does where the integer next to a bound
+    rounds to a number beyond it."""
+    after, before = (int(np.array(x).astype(np.float64).astype(dt.np)) for x in (low + 1, high - 1))
+    digits = _DIGITS[dt.name]
+    if after < low:
+        low = after + (1 << abs(low + 1).bit_length() - digits)
+    if before >= high:
+        high = before - (1 << abs(high - 1).bit_length() - digits)
+    if low >= high:
+        raise RuntimeError("random_ expects 'from' casted to dtype to be less than 'to' casted to dtype, but got "
+                           f"from={low} >= to={high}")
+    return low, high
 
 
 def largest_integer(dt: dtype) -> int:

@@ -6,6 +6,7 @@ from collections import OrderedDict, namedtuple
 
 import numpy as np
 import pytest
+
 import tritium
 from tritium.data import (
     BatchSampler,
@@ -157,7 +158,7 @@ def test_streams():
     assert len(DataLoader(Stream(5, 5), None)) == 5
     with pytest.raises(TypeError):
         len(DataLoader(Stream(5)))
-    loader = DataLoader(Stream(3, 1))
+    loader = DataLoader(Stream(2, 1))
     len(loader)
     with pytest.warns(UserWarning, match="was reported to be 1.when accessing len.dataloader.., but 2 samples have"):
         list(loader)

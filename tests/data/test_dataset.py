@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+
 import tritium
 from tritium.utils.data import (
     BatchSampler,
@@ -121,7 +122,7 @@ def test_random_split():
     assert [len(p) for p in random_split(range(11), [0.3, 0.3, 0.4])] == [4, 3, 4]
     with pytest.raises(ValueError, match="Sum of input lengths does not equal the length of the input dataset!"):
         random_split(range(10), [1, 2])
-    with pytest.raises(ValueError, match="Fraction at index 1 is not between 0 and 1"):
+    with pytest.raises(ValueError, match="Fraction at index 0 is not between 0 and 1"):
         random_split(range(10), [1.5, -0.5])
     with pytest.warns(UserWarning, match="Length of split at index 1 is 0"):
         random_split(range(3), [0.9, 0.1])

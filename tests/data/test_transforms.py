@@ -5,8 +5,9 @@ import sys
 
 import numpy as np
 import pytest
-import tritium
 from PIL import Image, ImageOps
+
+import tritium
 from tritium.data import transforms as T
 from tritium.data.transforms import functional as F
 
@@ -48,7 +49,7 @@ def test_resize():
     (lambda: T.CenterCrop((1, 2, 3)), ValueError, "Please provide only two dimensions"),
     (lambda: T.RandomCrop(50)(IMAGE), ValueError, r"Required crop size \(50, 50\) is larger than input image size"),
     (lambda: T.RandomResizedCrop(5, scale=0.5), TypeError, "Scale should be a sequence"),
-    (lambda: T.Pad((1, 2, 3)), ValueError, "Padding must be an int or a 1, 2, or 4 element tuple, not a 3 element tuple"),
+    (lambda: T.Pad((1, 2, 3)), ValueError, "Padding must be an int or a 1, 2, or 4 element tuple, not a 3"),
     (lambda: T.Pad(1, padding_mode="wrap"), ValueError, "Padding mode should be either constant, edge, reflect or"),
     (lambda: T.Grayscale(2)(IMAGE), ValueError, "num_output_channels should be either 1 or 3"),
     (lambda: T.ToTensor()([1]), TypeError, "pic should be PIL Image or ndarray. Got <class 'list'>"),
@@ -60,7 +61,7 @@ def test_resize():
     (lambda: T.Lambda(3), TypeError, "Argument lambd should be callable, got 'int'"),
     (lambda: T.ColorJitter(-1), ValueError, "If brightness is a single number, it must be non negative."),
     (lambda: T.ColorJitter(hue=0.7), ValueError, r"hue values should be between \(-0.5, 0.5\)"),
-    (lambda: T.ColorJitter(contrast="ab"), TypeError, "contrast should be a single number or a list/tuple with length 2."),
+    (lambda: T.ColorJitter(contrast="ab"), TypeError, "contrast should be a single number or a list/tuple with"),
     (lambda: T.ConvertImageDtype(tritium.int32)(tritium.ones(1, 2, 2)), RuntimeError, "cannot be performed safely"),
 ])
 def test_refusals(make, error, text):

@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+
 import tritium
 from tritium import optim
 from tritium.optim import lr_scheduler as L

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+
 import tritium
 from tritium import optim
 

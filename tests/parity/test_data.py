@@ -3,10 +3,11 @@ from collections import OrderedDict, namedtuple
 
 import numpy as np
 import pytest
+
 import tritium
 
 torch = pytest.importorskip("torch")
-import torch.utils.data  # noqa: E402
+pytest.importorskip("torch.utils.data")
 
 Point = namedtuple("Point", "x y")
 

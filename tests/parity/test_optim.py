@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+
 import tritium
 
 torch = pytest.importorskip("torch")
@@ -216,3 +217,35 @@ def test_last_epoch_resumes():
                   lambda L, o: L.LambdaLR(o, lambda e: 1 / (e + 1), last_epoch=3),
                   lambda L, o: L.PolynomialLR(o, 9, last_epoch=2)):
         assert run(tritium, make_) == run(torch, make_)
+
+
+@pytest.mark.parametrize("options", [{}, {"lr": 0.5, "history_size": 3}, {"line_search_fn": "strong_wolfe"},
+                                     {"line_search_fn": "strong_wolfe", "max_iter": 7, "lr": 3.0},
+                                     {"line_search_fn": "strong_wolfe", "max_eval": 9}])
+@pytest.mark.parametrize("problem", ["rosenbrock", "least squares"])
+def test_lbfgs(problem, options):
+    def run(fw):
+        x = fw.tensor([-1.2, 1.0, 0.7], dtype=fw.float64).requires_grad_()
+        w = fw.tensor(START[0], dtype=fw.float64).requires_grad_()
+        optimizer = fw.optim.LBFGS([x, w], **({"lr": 0.01, **options} if problem == "rosenbrock" else options))
+        calls = []
+
+        def closure():
+            optimizer.zero_grad()
+            if problem == "rosenbrock":
+                loss = (100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum() + (w ** 4).sum()
+            else:
+                loss = ((w * fw.tensor([1.0, 2.0, 3.0]) - 2) ** 2).sum() + (x ** 2).sum()
+            loss.backward()
+            calls.append(loss.item())
+            return loss
+
+        for _ in range(2):
+            optimizer.step(closure)
+        state = optimizer.state_dict()["state"][0]
+        return calls, x.tolist() + w.reshape(-1).tolist(), state["func_evals"], state["n_iter"]
+
+    (calls, end, *counts), (their_calls, their_end, *their_counts) = run(tritium), run(torch)
+    assert counts == their_counts
+    np.testing.assert_allclose(calls, their_calls, rtol=1e-7, atol=1e-12)
+    np.testing.assert_allclose(end, their_end, rtol=1e-6, atol=1e-9)

@@ -240,6 +240,7 @@ def test_conjugates_and_negatives():
     np.testing.assert_array_equal(from_torch(y).numpy(), y.resolve_neg().numpy())
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_what_has_no_place_here_is_refused_by_name():
     refused = [
         (torch.nn.Linear(2, 2), "torch.nn.modules.linear.Linear"),
@@ -259,6 +260,7 @@ def test_what_has_no_place_here_is_refused_by_name():
                 from_torch(value, _use_new_zipfile_serialization=new)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_torchscript_is_refused():
     file = io.BytesIO()
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), file)

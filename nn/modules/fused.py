@@ -1,0 +1,95 @@
+"""Runs of Conv2d, BatchNorm2d and ReLU or ReLU6 computed as one operation, where nobody can tell the difference.
+
+In evaluation mode a batch norm is a scale and a shift of each channel: it goes into the convolution's weights, and the activation
+is applied to the result while it is in the cache. That is done for runs in a `Sequential` when no gradient is recorded, the
+modules are exactly of these classes, and none of them has hooks. The values are equal within rounding.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tritium.nn.modules.activation import ReLU, ReLU6
+from tritium.nn.modules.batchnorm import BatchNorm2d
+from tritium.nn.modules.conv import Conv2d
+from tritium.nn.modules.hooks import everywhere
+from tritium.nn.modules.module import Module
+from tritium.tensor.graph import recording
+from tritium.tensor.ops.conv import conv_bn_act
+from tritium.tensor.tensor import Tensor
+
+ACTIVATIONS: dict[type, str] = {ReLU: "relu", ReLU6: "relu6"}
+
+
+def run(modules: list[Module], input: Any) -> Any:
+    """The output of the last of `modules`, called one after the other."""
+    count = len(modules)
+    i = 0
+    while i < count:
+        module = modules[i]
+        i += 1
+        if type(module) is Conv2d and i < count and type(modules[i]) in FOLLOWERS and not everywhere.active:
+            length, output = run_convolution(module, modules, i, input)
+            if length:
+                input = output
+                i += length
+                continue
+        input = module(input)
+    return input
+
+
+FOLLOWERS = (BatchNorm2d, ReLU, ReLU6)
+
+
+def run_convolution(conv: Conv2d, modules: list[Module], start: int, input: Any) -> tuple[int, Any]:
+    """How many of the modules from `start` on were computed together with `conv`, and the result. (0, None): none."""
+    bn, activation, length = None, None, 0
+    following = modules[start]
+    if type(following) is BatchNorm2d:
+        bn, length = following, 1
+        following = modules[start + 1] if start + 1 < len(modules) else None  # type: ignore[assignment]
+    if type(following) in ACTIVATIONS:
+        activation, length = ACTIVATIONS[type(following)], length + 1
+    run = [conv, *modules[start : start + length]]
+    if not (all(is_plain(m) for m in run) and can_fuse(conv, bn, input)):
+        return 0, None
+    folded = None
+    if bn is not None:
+        folded = (bn.weight, bn.bias, bn.running_mean, bn.running_var, bn.eps)
+    return length, conv_bn_act(
+        input,
+        conv.weight,
+        conv.bias,
+        folded,
+        activation=activation,
+        stride=conv.stride,
+        padding=conv.padding,
+        dilation=conv.dilation,
+        groups=conv.groups,
+    )
+
+
+def is_plain(module: Module) -> bool:
+    """Whether calling the module is calling its class's `forward`."""
+    return not (
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or "forward" in module.__dict__
+    )
+
+
+def can_fuse(conv: Conv2d, bn: BatchNorm2d | None, input: Any) -> bool:
+    """Whether the fused operation gives what the separate ones would, and no gradient is asked for."""
+    if not isinstance(input, Tensor) or input.ndim != 4 or conv.padding_mode != "zeros":
+        return False
+    tensors = [conv.weight] if conv.bias is None else [conv.weight, conv.bias]
+    if bn is not None:
+        if bn.training or bn.running_mean is None or bn.running_var is None:
+            return False
+        if bn.running_mean.numel() != conv.weight.shape[0]:
+            return False
+        tensors += [t for t in (bn.weight, bn.bias, bn.running_mean, bn.running_var) if t is not None]
+    dtype = input._a.dtype
+    return dtype.kind == "f" and all(t._a.dtype == dtype for t in tensors) and not recording(input, *tensors)

@@ -1,0 +1,369 @@
+"""Convolution in one and two dimensions, its transpose, and their derivatives, which are convolutions again.
+
+With y = conv(x, w), the three products conv(x, w), dgrad(dy, w) and wgrad(x, dy) are linear in each argument, and the
+derivative of any of them is made of the other two: derivatives of every order exist.
+https://docs.pytorch.org/docs/stable/nn.functional.html#convolution-functions
+"""
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from tritium.kernels import of
+from tritium.tensor.dtype import from_numpy_dtype
+from tritium.tensor.grad_mode import mode
+from tritium.tensor.graph import Node, derivative, record, recording, wrap
+from tritium.tensor.layout import is_channels_last
+from tritium.tensor.ops import conv_weights
+from tritium.tensor.ops.pointwise import node_kind
+from tritium.tensor.tensor import Tensor
+
+C_NAMES = {"float32": "float", "float64": "double", "float16": "c10::Half", "bfloat16": "c10::BFloat16",
+           "int64": "long int", "int32": "int", "int16": "short int", "int8": "signed char", "uint8": "unsigned char",
+           "bool": "bool", "complex64": "c10::complex<float>", "complex128": "c10::complex<double>"}
+
+
+class Setting(NamedTuple):
+    """How a convolution moves over its input: two dimensions, ``padding`` is (top, bottom, left, right)."""
+
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    dilation: tuple[int, int]
+    groups: int
+
+
+def _plane(t: Tensor) -> Any:
+    """The array of a tensor (N, C, H, W); (N, C, L) as images of one row."""
+    a = t._a
+    return a[:, :, None] if a.ndim == 3 else a
+
+
+def _result(array: Any, like: Tensor, *layouts: Tensor) -> Tensor:
+    """A tensor over a kernel's channels-last result, of as many dimensions as ``like``. It is channels-last for the
+    user to see when one of ``layouts`` is, else its layout is free."""
+    if like._a.ndim == 3:
+        array = array[:, :, 0]
+    if array.flags.c_contiguous:  # also channels-last; give dimensions of size 1 the usual strides
+        return wrap(array.reshape(-1).reshape(array.shape))
+    out = wrap(array)
+    for t in layouts:
+        if not t._free and is_channels_last(t._a) and not t._a.flags.c_contiguous:
+            return out
+    out._free = True
+    return out
+
+
+# ------------------------------------------------------------------------------------- the three products
+
+@derivative
+def ConvolutionBackward0(node: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    x, w = node.unpack()
+    s: Setting = node.ctx
+    needs = node.needs
+    return (_dgrad(grad, w, x._a.shape, s, x) if needs[0] else None,
+            _wgrad(x, grad, w._a.shape, s) if needs[1] else None,
+            _bias_grad(grad) if needs[2] else None)
+
+
+def _bias_grad(grad: Tensor) -> Tensor:
+    if mode.enabled and grad._rg:
+        return grad.sum((0, *range(2, grad.ndim)))
+    return wrap(of(grad._a).conv_grad.conv2d_bias(_plane(grad)))
+
+
+def _convolve(x: Tensor, w: Tensor, bias: Tensor | None, s: Setting) -> Tensor:
+    """y = conv(x, w) + bias."""
+    kernel = of(x._a).conv
+    needed = (x, w) if bias is None else (x, w, bias)
+    if recording(*needed):
+        array = kernel.conv2d(_plane(x), _plane(w), None if bias is None else bias._a, *s)
+        out = _result(array, x, x, w)
+        inputs = (x, w, _Nothing if bias is None else bias)
+        return record(out, ConvolutionBackward0, inputs, (x, w), s)
+    if x._a.ndim == 3:
+        weight, b = _plane(w), None if bias is None else bias._a
+    else:
+        weight, b = conv_weights.ready(w, bias, None, s.groups)
+    return _result(kernel.conv2d(_plane(x), weight, b, *s), x, x, w)
+
+
+_Nothing = wrap(None)  # an input that is absent: asks for no gradient
+
+
+@derivative
+def ConvolutionBackwardBackward0(node: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    dy, w = node.unpack()
+    s: Setting = node.ctx
+    return (_convolve(grad, w, None, s) if node.needs[0] else None,
+            _wgrad(grad, dy, w._a.shape, s) if node.needs[1] else None)
+
+
+def _dgrad(dy: Tensor, w: Tensor, shape: Any, s: Setting, like: Tensor) -> Tensor:
+    """The gradient of conv with respect to an input of this shape."""
+    size = (1, shape[2]) if len(shape) == 3 else shape[2:]
+    array = of(dy._a).conv_grad.conv2d_input(_plane(dy), _plane(w), size, *s)
+    out = _result(array, dy, like)
+    if recording(dy, w):
+        record(out, ConvolutionBackwardBackward0, (dy, w), (dy, w), s)
+    return out
+
+
+def _wgrad_backward(node: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    x, dy = node.unpack()
+    s: Setting = node.ctx
+    return (_dgrad(dy, grad, x._a.shape, s, x) if node.needs[0] else None,
+            _convolve(x, grad, None, s) if node.needs[1] else None)
+
+
+_WeightGradient: type[Node] = node_kind("ConvolutionBackwardBackward0", _wgrad_backward)
+
+
+def _wgrad(x: Tensor, dy: Tensor, shape: Any, s: Setting) -> Tensor:
+    """The gradient of conv with respect to a weight of this shape."""
+    kernel = (1, shape[2]) if len(shape) == 3 else shape[2:]
+    array = of(x._a).conv_grad.conv2d_weight(_plane(x), _plane(dy), kernel, *s)
+    out = wrap(array[:, :, 0] if len(shape) == 3 else array)
+    if recording(x, dy):
+        record(out, _WeightGradient, (x, dy), (x, dy), s)
+    return out
+
+
+def _transposed_backward(node: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    x, w = node.unpack()
+    s: Setting = node.ctx
+    needs = node.needs
+    return (_convolve(grad, w, None, s) if needs[0] else None,
+            _wgrad(grad, x, w._a.shape, s) if needs[1] else None,
+            _bias_grad(grad) if needs[2] else None)
+
+
+_Transposed: type[Node] = node_kind("ConvolutionBackward0", _transposed_backward)
+
+
+# --------------------------------------------------------------------------------------------- arguments
+
+def _expand(name: str, value: Any, count: int) -> tuple[int, ...]:
+    values = [value] * count if hasattr(value, "__index__") else list(value)
+    if len(values) == 1:
+        values *= count
+    if len(values) != count:
+        raise RuntimeError(f"expected {name} to be a single integer value or a list of {count} values to match the "
+                           f"convolution dimensions, but got {name}={values}")
+    return tuple([v.__index__() for v in values])
+
+
+def _arguments_error(name: str, *args: Any) -> TypeError:
+    kinds = ", ".join(type(a).__name__ for a in args)
+    return TypeError(f"{name}() received an invalid combination of arguments - got ({kinds}), but expected (Tensor "
+                     "input, Tensor weight, Tensor bias = None, tuple of ints stride = 1, tuple of ints padding = 0, "
+                     "tuple of ints dilation = 1, int groups = 1)")
+
+
+def _is_ints(value: Any) -> bool:
+    return hasattr(value, "__index__") or (isinstance(value, (tuple, list)) and all(hasattr(v, "__index__") for v in value))
+
+
+def _read(name: str, dims: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any,
+          groups: Any, transposed: bool = False) -> tuple[tuple[int, ...], ...]:  # fmt: skip
+    """(stride, padding before, padding after, dilation), checked as far as they do not depend on shapes."""
+    numbers = (stride, dilation, groups) if isinstance(padding, str) else (stride, padding, dilation, groups)
+    if (not isinstance(input, Tensor) or not isinstance(weight, Tensor)
+            or not (bias is None or isinstance(bias, Tensor)) or not all(_is_ints(v) for v in numbers)):
+        raise _arguments_error(name, input, weight, *([] if bias is None else [bias]))
+    ndim = input._a.ndim
+    if ndim not in (dims + 1, dims + 2):
+        raise RuntimeError(f"Expected {dims + 1}D (unbatched) or {dims + 2}D (batched) input to {name}, but got input "
+                           f"of size: {list(input._a.shape)}")
+    count = weight._a.ndim - 2
+    if count < 1:
+        raise RuntimeError("weight should have at least three dimensions")
+    stride, dilation = _expand("stride", stride, dims), _expand("dilation", dilation, dims)
+    if count != dims:
+        raise RuntimeError(f"expected stride to be a single integer value or a list of {count} values to match the "
+                           f"convolution dimensions, but got stride={list(stride)}")
+    if isinstance(padding, str):
+        if padding == "valid":
+            before = after = (0,) * dims
+        elif padding == "same":
+            if any(s != 1 for s in stride):
+                raise RuntimeError("padding='same' is not supported for strided convolutions")
+            total = [d * (k - 1) for d, k in zip(dilation, weight._a.shape[2:], strict=True)]
+            before = tuple([n // 2 for n in total])
+            after = tuple([n - n // 2 for n in total])
+        else:
+            raise RuntimeError(f"Invalid padding string: '{padding}'")
+    else:
+        before = after = _expand("padding", padding, dims)
+    for bad, what in ((any(p < 0 for p in before), "negative padding"), (any(s <= 0 for s in stride), "non-positive "
+                      "stride"), (any(d <= 0 for d in dilation), "non-positive dilation"), (groups <= 0, "non-positive groups")):
+        if bad:
+            raise RuntimeError(f"{what} is not supported")
+    return stride, before, after, dilation
+
+
+def _check(input: Tensor, weight: Tensor, bias: Tensor | None, before: Any, after: Any, dilation: Any, groups: int) -> None:
+    """Raise PyTorch's errors for shapes and dtypes that do not fit."""
+    shape, w = list(input._a.shape), list(weight._a.shape)
+    if len(shape) == len(w) - 1:
+        shape.insert(0, 1)
+    if w[0] < groups:
+        raise RuntimeError(f"Given groups={groups}, expected weight to be at least {groups} at dimension 0, but got "
+                           f"weight of size {w} instead")
+    if w[0] % groups:
+        raise RuntimeError(f"Given groups={groups}, expected weight to be divisible by {groups} at dimension 0, but "
+                           f"got weight of size [{w}] instead")
+    if shape[1] != w[1] * groups:
+        raise RuntimeError(f"Given groups={groups}, weight of size {w}, expected input{shape} to have "
+                           f"{w[1] * groups} channels, but got {shape[1]} channels instead")
+    _check_bias(bias, w, w[0])
+    padded = [n + a + b for n, a, b in zip(shape[2:], before, after, strict=True)]
+    reach = [d * (k - 1) + 1 for d, k in zip(dilation, w[2:], strict=True)]
+    if any(n < k for n, k in zip(padded, reach, strict=True)):
+        raise RuntimeError(f"Calculated padded input size per channel: ({' x '.join(map(str, padded))}). Kernel size: "
+                           f"({' x '.join(map(str, reach))}). Kernel size can't be greater than actual input size")
+    if not all(w[2:]):
+        raise RuntimeError(f"Kernel size can't be zero, but got weight of size {w}")
+    _check_dtypes(input, weight, bias, groups)
+
+
+def _check_bias(bias: Tensor | None, w: list[int], channels: int) -> None:
+    if bias is not None and bias._a.shape != (channels,):
+        raise RuntimeError(f"Given weight of size {w}, expected bias to be 1-dimensional with {channels} elements, but "
+                           f"got bias of size {list(bias._a.shape)} instead")
+
+
+def _check_dtypes(input: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> None:
+    a, w = input._a, weight._a
+    x_type, w_type = from_numpy_dtype(a.dtype), from_numpy_dtype(w.dtype)
+    if bias is not None and bias._a.dtype != a.dtype:
+        raise RuntimeError(f"Input type ({C_NAMES[x_type.name]}) and bias type "
+                           f"({C_NAMES[from_numpy_dtype(bias._a.dtype).name]}) should be the same")
+    if x_type is not w_type:
+        # PyTorch's words depend on the library it would have used.
+        onednn = x_type.name in ("float16", "bfloat16") or (x_type.name == "float32" and (
+            groups > 1 or min(w.shape[2:]) > 3 or a.shape[0] > 1 or a.size > 20480))
+        if onednn:
+            x_name, w_name = ("CPUBFloat16Type" if t.name == "bfloat16" else f"torch.{t.title}Tensor" for t in (x_type, w_type))
+            raise RuntimeError(f"Input type ({x_name}) and weight type ({w_name}) should be the same or input should "
+                               "be a MKLDNN tensor and weight is a dense tensor")
+        raise RuntimeError(f"expected scalar type {x_type.title} but found {w_type.title}")
+    if x_type.name == "bool":
+        raise NotImplementedError("\"slow_conv2d_cpu\" not implemented for 'Bool'")
+    if a.dtype.kind == "c" and mode.enabled and (input._rg or weight._rg):
+        raise NotImplementedError("convolution: gradients of complex tensors are not implemented")
+
+
+def _settings(dims: int, stride: Any, before: Any, after: Any, dilation: Any, groups: int) -> Setting:
+    if dims == 1:
+        return Setting((1, *stride), (0, 0, *before, *after), (1, *dilation), groups)
+    return Setting(stride, (before[0], after[0], before[1], after[1]), dilation, groups)
+
+
+# ---------------------------------------------------------------------------------------------- functions
+
+def _conv(name: str, dims: int, input: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any,
+          dilation: Any, groups: int) -> Tensor:  # fmt: skip
+    stride, before, after, dilation = _read(name, dims, input, weight, bias, stride, padding, dilation, groups)
+    _check(input, weight, bias, before, after, dilation, groups)
+    s = _settings(dims, stride, before, after, dilation, groups)
+    if input._a.ndim == dims + 1:
+        return _convolve(input.unsqueeze(0), weight, bias, s).squeeze(0)
+    return _convolve(input, weight, bias, s)
+
+
+def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
+           dilation: Any = 1, groups: int = 1) -> Tensor:  # fmt: skip
+    """2-D convolution: input (N, C, H, W) or (C, H, W), weight (O, C / groups, kh, kw), bias (O,) -> (N, O, OH, OW).
+
+    ``padding`` may be "same" (stride 1) or "valid". Raises RuntimeError for shapes and dtypes that do not fit.
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv2d.html"""
+    return _conv("conv2d", 2, input, weight, bias, stride, padding, dilation, groups)
+
+
+def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
+           dilation: Any = 1, groups: int = 1) -> Tensor:  # fmt: skip
+    """1-D convolution: input (N, C, L) or (C, L), weight (O, C / groups, k), bias (O,) -> (N, O, OL).
+
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv1d.html"""
+    return _conv("conv1d", 1, input, weight, bias, stride, padding, dilation, groups)
+
+
+def conv3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
+           dilation: Any = 1, groups: int = 1) -> Tensor:  # fmt: skip
+    """Raises NotImplementedError: there is no 3-D convolution yet."""
+    raise NotImplementedError("conv3d: 3-D convolution is not implemented; conv1d and conv2d are")
+
+
+def _conv_transpose(name: str, dims: int, input: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any,
+                    output_padding: Any, groups: int, dilation: Any) -> Tensor:  # fmt: skip
+    stride, before, after, dilation = _read(name, dims, input, weight, bias, stride, padding, dilation, groups)
+    extra = _expand("output_padding", output_padding, dims)
+    if any(e < 0 for e in extra):
+        raise RuntimeError("negative output_padding is not supported")
+    if any(e >= s and e >= d for e, s, d in zip(extra, stride, dilation, strict=True)):
+        words = [f"{what}_{side}: {v}" for what, values in (("output_padding", extra), ("stride", stride), ("dilation", dilation))
+                 for side, v in zip(("height", "width"), (1, *values) if dims == 1 else values, strict=True)]
+        raise RuntimeError("output padding must be smaller than either stride or dilation, but got " + " ".join(words))
+    batched = input._a.ndim == dims + 2
+    x = input if batched else input.unsqueeze(0)
+    shape, w = list(x._a.shape), list(weight._a.shape)
+    if shape[1] != w[0]:
+        raise RuntimeError(f"Given transposed=1, weight of size {w}, expected input{shape} to have {w[0]} channels, "
+                           f"but got {shape[1]} channels instead")
+    if w[0] % groups:
+        raise RuntimeError(f"Given groups={groups}, expected weight to be divisible by {groups} at dimension 0, but "
+                           f"got weight of size [{w}] instead")
+    _check_bias(bias, w, w[1] * groups)
+    _check_dtypes(x, weight, bias, groups)
+    sizes = [(n - 1) * s - 2 * p + d * (k - 1) + e + 1 for n, s, p, d, k, e in
+             zip(shape[2:], stride, before, dilation, w[2:], extra, strict=True)]
+    if any(n <= 0 for n in sizes):
+        raise RuntimeError(f"Given input size per channel: {shape[2:]}. Calculated output size per channel: {sizes}. "
+                           "Output size is too small")
+    setting = _settings(dims, stride, before, after, dilation, groups)
+    array = of(x._a).conv_grad.conv2d_input(_plane(x), _plane(weight), (1, *sizes)[-2:], *setting)
+    if bias is not None:
+        array = of(array).pointwise.binaries["add"](array, bias._a[:, None, None])
+    out = _result(array, x, x, weight)
+    needed = (x, weight) if bias is None else (x, weight, bias)
+    if recording(*needed):
+        record(out, _Transposed, (x, weight, _Nothing if bias is None else bias), (x, weight), setting)
+    return out if batched else out.squeeze(0)
+
+
+def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
+                     output_padding: Any = 0, groups: int = 1, dilation: Any = 1) -> Tensor:  # fmt: skip
+    """The gradient of a convolution as an operation: input (N, C, H, W) or (C, H, W), weight (C, O / groups, kh, kw).
+
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv_transpose2d.html"""
+    return _conv_transpose("conv_transpose2d", 2, input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+def conv_transpose1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
+                     output_padding: Any = 0, groups: int = 1, dilation: Any = 1) -> Tensor:  # fmt: skip
+    """The same in one dimension: input (N, C, L) or (C, L), weight (C, O / groups, k).
+
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv_transpose1d.html"""
+    return _conv_transpose("conv_transpose1d", 1, input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+def conv_bn_act(x: Tensor, weight: Tensor, bias: Tensor | None = None, bn: Any = None, residual: Tensor | None = None,
+                activation: str | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
+                groups: int = 1) -> Tensor:  # fmt: skip
+    """``activation(batch_norm(conv2d(x, weight, bias)) + residual)`` in one pass, for when no gradient is recorded.
+
+    ``bn``: None or (weight, bias, running mean, running var, eps) of an evaluation-mode batch norm; ``residual`` of the
+    output's shape; ``activation``: None, "relu" or "relu6". The batch norm is folded into the weights, which are kept
+    ready for the next call until one of the tensors changes. Equal to the separate ops within rounding."""
+    stride, before, after, dilation = _read("conv2d", 2, x, weight, bias, stride, padding, dilation, groups)
+    _check(x, weight, bias, before, after, dilation, groups)
+    s = _settings(2, stride, before, after, dilation, groups)
+    image = x if x._a.ndim == 4 else x.unsqueeze(0)
+    w, b = conv_weights.ready(weight, bias, bn, groups)
+    array = of(x._a).conv.conv2d(image._a, w, b, *s, residual=None if residual is None else residual._a,
+                                 activation=activation)  # fmt: skip
+    out = _result(array, image, image, weight)
+    return out if image is x else out.squeeze(0)
+
+
+METHODS: list[str] = []
+FUNCTIONS = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d"]

@@ -1,0 +1,95 @@
+"""Weights of convolutions made ready once and used many times, while no gradients are recorded.
+
+A weight is transformed for the convolution's algorithms (and a batch norm is folded into it) when it is met for the
+second time unchanged; the first time it is used as it is. A change is noticed by the count of writes to its memory and,
+where NumPy or another library shares the memory and may write uncounted, by comparing the contents.
+"""
+from __future__ import annotations
+
+from typing import Any
+from weakref import ref
+
+import numpy as np
+
+from tritium.kernels import of
+from tritium.tensor.graph import memory_of
+from tritium.tensor.tensor import Tensor
+
+
+class _State:
+    """What a tensor held when it was looked at. Equal to a later look if it cannot have changed."""
+
+    __slots__ = ("array", "copy", "writes")
+
+    def __init__(self, t: Tensor) -> None:
+        memory = memory_of(t)
+        self.array, self.writes = t._a, memory.writes
+        self.copy = np.array(t._a) if memory.held else None
+
+    def holds(self, t: Tensor) -> bool:
+        """Whether ``t`` is as it was."""
+        memory = memory_of(t)
+        if t._a is not self.array or memory.writes != self.writes:
+            return False
+        if not memory.held:
+            return True
+        # Shared only since: what was read before cannot be told from what is there now.
+        return self.copy is not None and _same_bytes(self.copy, t._a)
+
+
+def _same_bytes(a: Any, b: Any) -> bool:
+    """Whether two arrays of one shape and dtype hold the same bits."""
+    if a.itemsize in (1, 2, 4, 8):
+        bits = f"u{a.itemsize}"
+        return bool((a.view(bits) == b.view(bits)).all())
+    return a.tobytes() == b.tobytes()
+
+
+class _Entry:
+    __slots__ = ("bias", "key", "prepared", "states", "weight")
+
+    def __init__(self, weight: Any, key: Any, states: list[_State]) -> None:
+        self.weight, self.key, self.states = weight, key, states
+        self.prepared: Any = None
+        self.bias: Any = None
+
+
+_entries: dict[int, _Entry] = {}
+
+
+def ready(weight: Tensor, bias: Tensor | None, bn: Any, groups: int) -> tuple[Any, Any]:
+    """(weight for the convolution kernel, bias array or None), with a batch norm folded in.
+
+    ``bn``: None or (weight, bias, mean, var, eps), the first two may be None."""
+    sources = [t for t in (weight, bias, *(bn[:4] if bn is not None else ())) if t is not None]
+    key = (groups, None if bn is None else bn[4], tuple([id(t) for t in sources]))
+    entry = _entries.get(id(weight))
+    if entry is not None and entry.weight() is weight and entry.key == key:
+        if all([s.holds(t) for s, t in zip(entry.states, sources, strict=True)]):
+            if entry.prepared is None:
+                entry.prepared, entry.bias = _make(weight, bias, bn, groups, keep=True)
+            return entry.prepared, entry.bias
+    number = id(weight)
+    _entries[number] = _Entry(ref(weight, lambda gone: _entries.pop(number, None)), key, [_State(t) for t in sources])
+    return _make(weight, bias, bn, groups, keep=False)
+
+
+def _make(weight: Tensor, bias: Tensor | None, bn: Any, groups: int, keep: bool) -> tuple[Any, Any]:
+    kernel = of(weight._a)
+    b = None if bias is None else bias._a
+    if bn is None:
+        scale = None
+        b = np.array(b) if keep and b is not None else b
+    else:
+        gamma, beta, mean, var, eps = bn
+        _, scale64, shift = kernel.norm.affine(mean._a, var._a, _array(gamma), _array(beta), eps)
+        dtype = kernel.conv.compute_dtype(weight._a.dtype)
+        scale = scale64.astype(dtype)
+        b = (shift if b is None else shift + b.astype(np.float64) * scale64).astype(dtype)
+    if keep or scale is not None:
+        return kernel.conv.Prepared(weight._a, groups, keep, scale), b
+    return weight._a, b
+
+
+def _array(t: Tensor | None) -> Any:
+    return None if t is None else t._a

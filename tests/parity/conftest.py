@@ -1,0 +1,138 @@
+"""One piece of code, two frameworks: what it gives in tritium must be what it gives in PyTorch."""
+import ast
+import math
+import re
+import warnings
+
+import numpy as np
+import pytest
+
+TOLERANCE = {"float64": 1e-10, "float32": 2e-5, "float16": 2e-3, "bfloat16": 1.6e-2, "complex64": 2e-5,
+             "complex128": 1e-10}
+
+
+class Seen:
+    """What can be seen of a tensor: dtype, shape, strides, place in the graph, values."""
+
+    def __init__(self, t):
+        self.dtype = str(t.dtype).rpartition(".")[2]
+        self.shape, self.strides = tuple(t.shape), tuple(t.stride())
+        self.requires_grad = t.requires_grad
+        self.node = type(t.grad_fn).__name__ if t.grad_fn is not None else None
+        d = t.detach()
+        wide = {"bfloat16": "float32", "float16": "float32"}.get(self.dtype)
+        d = d.clone() if wide is None else d.to(getattr(_frame(t), wide))
+        self.values = np.array(d.numpy())
+
+    def __repr__(self):
+        flags = "" if self.node is None else f" {self.node}"
+        return f"{self.dtype}{list(self.shape)} strides {self.strides}{flags} {self.values.tolist()}"
+
+
+def _frame(t):
+    import tritium
+
+    return tritium if isinstance(t, tritium.Tensor) else __import__("torch")
+
+
+def see(x):
+    """A description of a result that can be compared across the frameworks."""
+    if hasattr(x, "grad_fn") and hasattr(x, "numpy"):
+        return Seen(x)
+    if isinstance(x, BaseException):
+        return x
+    if isinstance(x, dict):
+        return {k: see(v) for k, v in x.items()}
+    if type(x).__name__ == "Size":
+        return ("Size", *x)
+    if isinstance(x, (list, tuple)):
+        return [see(v) for v in x]
+    if isinstance(x, (np.ndarray, np.generic)):
+        return (type(x).__name__, str(x.dtype), np.asarray(x).tolist())
+    if type(x).__name__ in ("dtype", "device", "memory_format", "layout"):
+        return str(x).replace("tritium", "torch")
+    if isinstance(x, str):
+        return x.replace("tritium", "torch")
+    return x
+
+
+def text_of(error):
+    """The message of an error, without what differs for good reasons (the name of the framework, C++ traces)."""
+    text = str(error).replace("tritium", "torch")
+    text = text.split("\nException raised from")[0]
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def differences(ours, theirs, options, where=""):
+    """The first difference between two descriptions, or None."""
+    if isinstance(theirs, BaseException) or isinstance(ours, BaseException):
+        if type(ours).__name__ != type(theirs).__name__ and not (
+                isinstance(theirs, BaseException) and isinstance(ours, type(theirs))):
+            return f"{where}: {ours!r}, PyTorch: {theirs!r}"
+        loose = options.get("text") == "any" or (isinstance(theirs, TypeError) and options.get("text") != "exact")
+        if not loose and text_of(ours) != text_of(theirs):
+            return f"{where}: {text_of(ours)!r}, PyTorch: {text_of(theirs)!r}"
+        return None
+    if isinstance(theirs, Seen):
+        if not isinstance(ours, Seen):
+            return f"{where}: {ours!r}, PyTorch: {theirs!r}"
+        for name in ("dtype", "shape", "strides", "requires_grad", "node"):
+            if name in options.get("skip", ()):
+                continue
+            if getattr(ours, name) != getattr(theirs, name):
+                return f"{where}: {name} {getattr(ours, name)}, PyTorch: {getattr(theirs, name)}"
+        tolerance = options.get("tolerance", TOLERANCE.get(theirs.dtype, 0))
+        if "values" not in options.get("skip", ()) and not np.allclose(
+                ours.values, theirs.values, tolerance, tolerance, equal_nan=True):
+            return f"{where}: values {ours.values.tolist()}, PyTorch: {theirs.values.tolist()}"
+        return None
+    if isinstance(theirs, list) and isinstance(ours, list):
+        if len(ours) != len(theirs):
+            return f"{where}: {len(ours)} results, PyTorch: {len(theirs)}"
+        for i, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+            found = differences(a, b, options, f"{where}[{i}]")
+            if found:
+                return found
+        return None
+    if isinstance(theirs, float) and isinstance(ours, float):
+        if ours == theirs or (math.isnan(ours) and math.isnan(theirs)) or math.isclose(
+                ours, theirs, rel_tol=options.get("tolerance", 1e-6), abs_tol=1e-12):
+            return None
+        return f"{where}: {ours!r}, PyTorch: {theirs!r}"
+    if type(ours) is not type(theirs) or ours != theirs:
+        return f"{where}: {ours!r}, PyTorch: {theirs!r}"
+    return None
+
+
+def _run(code, framework, names):
+    space = {"torch": framework, "np": np, **names}
+    tree = ast.parse(code.strip())
+    last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            exec(compile(tree, "<case>", "exec"), space)
+            if last is None:
+                return None
+            return see(eval(compile(ast.Expression(last.value), "<case>", "eval"), space))
+        except Exception as error:
+            return error
+
+
+def check_same(code, setup="", **options):
+    """Run ``code`` in both frameworks and compare the value of its last expression, or its error.
+
+    Options: ``skip`` (of "dtype shape strides requires_grad node values"), ``tolerance``, ``text`` ("any" or
+    "exact": TypeErrors are compared by type only unless "exact")."""
+    import torch
+    import tritium
+
+    whole = setup + "\n" + code
+    found = differences(_run(whole, tritium, {}), _run(whole, torch, {}), options)
+    assert found is None, f"{code.strip()}  {found}"
+
+
+@pytest.fixture
+def same():
+    """``same(code, setup="", **options)``: the code does the same in both frameworks."""
+    return check_same
