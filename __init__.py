@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import sys
 from typing import TYPE_CHECKING, Any
 
 # The folder first: importing it binds the name ``tensor`` here, which the function of that name then takes.
@@ -75,7 +76,6 @@ from tritium.tensor.grad_mode import (
     set_grad_enabled,
 )
 from tritium.tensor.layout import (
-    broadcast_shapes,
     channels_last,
     channels_last_3d,
     contiguous_format,
@@ -85,6 +85,7 @@ from tritium.tensor.layout import (
     strided,
 )
 from tritium.tensor.methods import functions as _functions
+from tritium.tensor.ops.view import broadcast_sizes as broadcast_shapes
 from tritium.tensor.printing import set_printoptions
 from tritium.tensor.promotion import result_type as _result_type
 from tritium.tensor.random import (
@@ -115,8 +116,8 @@ globals().update(_functions)
 
 _ROOMS = {
     "autograd": "autograd", "nn": "nn", "optim": "optim", "data": "data", "utils": "utils", "models": "models",
-    "probe": "probe", "hub": "hub", "cuda": "cuda", "backends": "backends", "linalg": "linalg", "random": "random",
-    "transforms": "data.transforms", "datasets": "data.datasets", "return_types": "tensor.return_types",
+    "probe": "probe", "hub": "hub", "cuda": "cuda", "backends": "backends", "linalg": "linalg", "random": "tensor.random",
+    "transforms": "transforms", "datasets": "datasets", "return_types": "tensor.return_types",
     "serialization": "tensor.serialization", "testing": "testing",
 }
 
@@ -125,7 +126,8 @@ def __getattr__(name: str) -> Any:
     where = _ROOMS.get(name)
     if where is None:
         raise AttributeError(f"module 'tritium' has no attribute {name!r}")
-    module = importlib.import_module("tritium." + where)
+    importlib.import_module("tritium." + where)
+    module = sys.modules["tritium." + where]
     globals()[name] = module
     return module
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tritium.tensor.creation import as_tensor, tensor
 from tritium.tensor.dtype import float64
+from tritium.tensor.from_data import as_tensor, tensor
 from tritium.tensor.ops.join import stack
 from tritium.tensor.tensor import Tensor
 

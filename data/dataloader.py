@@ -15,7 +15,7 @@ import numpy as np
 from tritium.data.collate import default_collate, default_convert
 from tritium.data.dataset import Dataset, IterableDataset, Subset, TensorDataset, fetch
 from tritium.data.sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler, draw_seed
-from tritium.tensor.creation import as_tensor
+from tritium.tensor.from_data import as_tensor
 from tritium.tensor.tensor import Tensor
 
 T = TypeVar("T")
@@ -165,7 +165,7 @@ class _LoaderIterator(Iterator[Any]):
             return self._next_of_stream(loader, index)
         if loader.batch_sampler is None:
             return loader.collate_fn(loader.dataset[index])
-        if loader.collate_fn is default_collate:
+        if loader.collate_fn is default_collate and type(index) is list:
             rows = _rows(loader.dataset, index)
             if rows is not None:
                 return rows
@@ -202,9 +202,9 @@ def _rows(dataset: Any, indices: Any) -> Any:
 
 
 def _gather(t: Tensor, indices: Sequence[Any]) -> Tensor | None:
-    """``stack([t[i] for i in indices])``; None for anything but plain integers in range into a tensor outside of the
-    graph."""
-    if t.requires_grad or t.ndim == 0 or not all([type(i) is int for i in indices]):
+    """``stack([t[i] for i in indices])``; None for anything but integers in range into a tensor outside of the graph.
+    """
+    if t.requires_grad or t.ndim == 0 or not all([type(i) is int or isinstance(i, np.integer) for i in indices]):
         return None
     rows = np.array(indices, np.int64)
     if rows.size == 0 or rows.min() < -t.shape[0] or rows.max() >= t.shape[0]:

@@ -6,8 +6,9 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import Any, Generic, TypeVar
 
-from tritium.tensor.creation import as_tensor, empty
+from tritium.tensor.creation import empty
 from tritium.tensor.dtype import float64, int64
+from tritium.tensor.from_data import as_tensor
 from tritium.tensor.ops.random import multinomial, randint, randperm
 from tritium.tensor.random import Generator
 
@@ -68,18 +69,16 @@ class RandomSampler(Sampler[int]):
         if generator is None:
             generator = Generator()
             generator.manual_seed(draw_seed())
-        left = self.num_samples
         if self.replacement:
-            while left > 0:
-                take = min(left, 32)  # drawn in groups, as PyTorch does
-                yield from randint(n, (take,), dtype=int64, generator=generator).tolist()
-                left -= take
+            for start in range(0, self.num_samples, 32):  # drawn in groups, as PyTorch does
+                group = min(32, self.num_samples - start)
+                yield from randint(n, (group,), dtype=int64, generator=generator).tolist()
         else:
-            while left >= n:
+            rounds, rest = divmod(self.num_samples, n)
+            for _ in range(rounds):
                 yield from randperm(n, generator=generator).tolist()
-                left -= n
             # the last round is drawn even when nothing of it is taken: a shared generator moves on as PyTorch's does
-            yield from randperm(n, generator=generator).tolist()[:left]
+            yield from randperm(n, generator=generator).tolist()[:rest]
 
     def __len__(self) -> int:
         return self.num_samples

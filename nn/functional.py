@@ -1,7 +1,7 @@
 """`torch.nn.functional`: the layers' computations as functions, with PyTorch's signatures.
 
-Most are the ops of `tensor/ops` under their functional name. What is written out here are the arguments that only this namespace
-has (`inplace=`, `training=`, `size_average=`) and functions made of other ops.
+Most are the ops of `tensor/ops` under their functional name. What is written out here are the arguments that only
+this namespace has (`inplace=`, `training=`, `size_average=`) and functions made of other ops.
 https://docs.pytorch.org/docs/stable/nn.functional.html
 """
 
@@ -18,17 +18,18 @@ from tritium.nn.losses import (
     huber_loss,
     kl_div,
     l1_loss,
-    legacy_reduction,
     margin_ranking_loss,
     mse_loss,
     nll_loss,
     smooth_l1_loss,
     triplet_margin_loss,
-)
-from tritium.tensor.ops import activation, pool, softmax as softmax_ops
+)  # fmt: skip
+from tritium.tensor.ops import activation
+from tritium.tensor.ops import softmax as softmax_ops
 from tritium.tensor.ops.activation import (
     celu_,
     elu_,
+    gelu,
     glu,
     hardshrink,
     hardtanh_,
@@ -41,8 +42,7 @@ from tritium.tensor.ops.activation import (
     softsign,
     tanhshrink,
     threshold_,
-)
-from tritium.tensor.ops.activation import gelu as gelu
+)  # fmt: skip
 from tritium.tensor.ops.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d
 from tritium.tensor.ops.copy_pad import pad
 from tritium.tensor.ops.dropout import (
@@ -52,22 +52,39 @@ from tritium.tensor.ops.dropout import (
     dropout2d,
     dropout3d,
     feature_alpha_dropout,
-)
+)  # fmt: skip
 from tritium.tensor.ops.embedding import embedding
+from tritium.tensor.ops.index import one_hot
 from tritium.tensor.ops.matmul import linear
-from tritium.tensor.ops.norm import batch_norm, group_norm, layer_norm
+from tritium.tensor.ops.norm import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
+from tritium.tensor.ops.pixel import channel_shuffle, pixel_shuffle, pixel_unshuffle
 from tritium.tensor.ops.pool import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
+    adaptive_max_pool1d,
     adaptive_max_pool2d,
     avg_pool1d,
     avg_pool2d,
     max_pool1d,
     max_pool2d,
-)
+)  # fmt: skip
 from tritium.tensor.tensor import Tensor
 
-# ----------------------------------------------------------------------------------------------------------- activations
+__all__ = [
+    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d", "alpha_dropout",
+    "avg_pool1d", "avg_pool2d", "batch_norm", "bilinear", "binary_cross_entropy", "binary_cross_entropy_with_logits",
+    "celu", "celu_", "channel_shuffle", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
+    "cosine_embedding_loss", "cosine_similarity", "cross_entropy", "dropout", "dropout1d", "dropout2d", "dropout3d",
+    "elu", "elu_", "embedding", "feature_alpha_dropout", "gelu", "glu", "group_norm", "hardshrink", "hardsigmoid",
+    "hardswish", "hardtanh", "hardtanh_", "huber_loss", "instance_norm", "kl_div", "l1_loss", "layer_norm",
+    "leaky_relu", "leaky_relu_", "linear", "log_softmax", "logsigmoid", "margin_ranking_loss", "max_pool1d",
+    "max_pool2d", "mish", "mse_loss", "nll_loss", "normalize", "one_hot", "pad", "pairwise_distance", "pixel_shuffle",
+    "pixel_unshuffle", "prelu", "relu", "relu6", "relu_", "rms_norm", "rrelu", "selu", "selu_", "sigmoid", "silu",
+    "smooth_l1_loss", "softmax", "softmin", "softplus", "softshrink", "softsign", "tanh", "tanhshrink", "threshold",
+    "threshold_", "triplet_margin_loss",
+]  # fmt: skip
+
+# ------------------------------------------------------------------------------------------------- activations
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
@@ -183,17 +200,7 @@ def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: 
     return softmax_ops.softmin(input, dim, dtype)
 
 
-# -------------------------------------------------------------------------------------------------------- other functions
-
-
-def max_pool1d_with_indices(input: Tensor, kernel_size: Any, *args: Any, **kwargs: Any) -> Any:
-    """`max_pool1d` with `return_indices=True`."""
-    return pool.max_pool1d(input, kernel_size, *args, return_indices=True, **kwargs)
-
-
-def max_pool2d_with_indices(input: Tensor, kernel_size: Any, *args: Any, **kwargs: Any) -> Any:
-    """`max_pool2d` with `return_indices=True`."""
-    return pool.max_pool2d(input, kernel_size, *args, return_indices=True, **kwargs)
+# ---------------------------------------------------------------------------------------------- other functions
 
 
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -209,32 +216,6 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
     left = input1.reshape(-1, i).matmul(weight.permute(1, 0, 2).reshape(i, k * j)).reshape(-1, k, j)
     out = (left * input2.reshape(-1, 1, j)).sum(-1).reshape(*input1.shape[:-1], k)
     return out if bias is None else out + bias
-
-
-def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
-    """Class numbers (*) as int64 vectors (*, num_classes) with a single 1; -1 takes the largest number + 1.
-
-    Raises RuntimeError for what is not int64, negative numbers, or numbers not below num_classes.
-    """
-    from tritium.tensor.creation import arange
-    from tritium.tensor.dtype import int64
-
-    if tensor.dtype is not int64:
-        raise RuntimeError("one_hot is only applicable to index tensor of type LongTensor.")
-    if tensor.numel() == 0:
-        if num_classes <= 0:
-            raise RuntimeError("Can not infer total number of classes from empty tensor.")
-        return tensor.new_zeros((*tensor.shape, num_classes))
-    if tensor.min() < 0:
-        raise RuntimeError("Class values must be non-negative.")
-    largest = int(tensor.max())
-    if num_classes == -1:
-        num_classes = largest + 1
-    elif num_classes < 1:
-        raise RuntimeError("num_classes should be positive")
-    elif largest >= num_classes:
-        raise RuntimeError("Class values must be smaller than num_classes.")
-    return (tensor.unsqueeze(-1) == arange(num_classes)).to(int64)
 
 
 def normalize(
@@ -258,40 +239,3 @@ def pairwise_distance(
 ) -> Tensor:
     """The p-norm of x1 - x2 + eps along the last dimension."""
     return (x1 - x2 + eps).norm(p, -1, keepdim=keepdim)
-
-
-def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
-    """(*, C r^2, H, W) to (*, C, H r, W r)."""
-    r = upscale_factor
-    if input.ndim < 3:
-        raise RuntimeError(
-            f"pixel_shuffle expects input to have at least 3 dimensions, but got input with {input.ndim} dimension(s)"
-        )
-    *batch, c, h, w = input.shape
-    if c % (r * r):
-        raise RuntimeError(
-            "pixel_shuffle expects its input's 'channel' dimension to be divisible by the square of upscale_factor, "
-            f"but input.size(-3)={c} is not divisible by {r * r}"
-        )
-    n = len(batch)
-    apart = input.reshape(*batch, c // (r * r), r, r, h, w)
-    return apart.permute(*range(n), n, n + 3, n + 1, n + 4, n + 2).reshape(*batch, c // (r * r), h * r, w * r)
-
-
-def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
-    """(*, C, H r, W r) to (*, C r^2, H, W)."""
-    r = downscale_factor
-    if input.ndim < 3:
-        raise RuntimeError(
-            f"pixel_unshuffle expects input to have at least 3 dimensions, but got input with {input.ndim} dimension(s)"
-        )
-    *batch, c, h, w = input.shape
-    for name, size, place in (("height", h, -2), ("width", w, -1)):
-        if size % r:
-            raise RuntimeError(
-                f"pixel_unshuffle expects {name} to be divisible by downscale_factor, but input.size({place})={size} "
-                f"is not divisible by {r}"
-            )
-    n = len(batch)
-    apart = input.reshape(*batch, c, h // r, r, w // r, r)
-    return apart.permute(*range(n), n, n + 2, n + 4, n + 1, n + 3).reshape(*batch, c * r * r, h // r, w // r)

@@ -1,7 +1,7 @@
 """Initial values of parameters, filled in place. Follows https://docs.pytorch.org/docs/stable/nn.init.html.
 
-The random ones draw the numbers that PyTorch draws after the same `manual_seed`. The formulas are from Glorot and Bengio 2010
-(xavier), He et al. 2015 (kaiming), Saxe et al. 2014 (orthogonal), Martens 2010 (sparse).
+The random ones draw the numbers that PyTorch draws after the same `manual_seed`. The formulas are from Glorot and
+Bengio 2010 (xavier), He et al. 2015 (kaiming), Saxe et al. 2014 (orthogonal), Martens 2010 (sparse).
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from tritium.tensor.creation import empty_like, eye as eye_matrix, from_numpy
+from tritium.tensor.creation import empty_like, from_numpy
+from tritium.tensor.creation import eye as eye_matrix
 from tritium.tensor.grad_mode import no_grad
 from tritium.tensor.ops.pointwise import where
 from tritium.tensor.ops.random import randperm
@@ -61,7 +62,8 @@ def trunc_normal_(
 ) -> Tensor:
     """Values from N(mean, std^2) that lie in [a, b]: others are drawn again.
 
-    Where more than 0.3 of the normal's mass lies inside, normal draws are rejected; else uniform ones, by the density.
+    Where more than 0.3 of the normal's mass lies inside, normal draws are rejected; else uniform ones, by the
+    density.
     """
 
     def below(x: float) -> float:
@@ -218,7 +220,8 @@ def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> floa
 
 @no_grad()
 def orthogonal_(tensor: Tensor, gain: float = 1, generator: Any = None) -> Tensor:
-    """A (semi-)orthogonal matrix times `gain`: rows or columns of unit length at right angles. At least 2-d (ValueError).
+    """A (semi-)orthogonal matrix times `gain`: rows or columns of unit length at right angles. At least 2-d
+    (ValueError).
 
     More dimensions than two are flattened behind the first.
     """

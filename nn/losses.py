@@ -16,7 +16,8 @@ from tritium.tensor.tensor import Tensor
 
 
 def legacy_reduction(size_average: Any, reduce: Any, reduction: str) -> str:
-    """The `reduction` that the two older arguments stand for, with a warning; `reduction` itself when both are None."""
+    """The `reduction` that the two older arguments stand for, with a warning; `reduction` itself when both are
+    None."""
     if size_average is None and reduce is None:
         return reduction
     if reduce is False:
@@ -96,7 +97,8 @@ def smooth_l1_loss(
     reduction: str = "mean",
     beta: float = 1.0,
 ) -> Tensor:
-    """(x - t)^2 / (2 beta) near 0, |x - t| - beta / 2 outside [-beta, beta]. Raises RuntimeError for a negative beta."""
+    """(x - t)^2 / (2 beta) near 0, |x - t| - beta / 2 outside [-beta, beta]. Raises RuntimeError for a negative
+    beta."""
     reduction = legacy_reduction(size_average, reduce, reduction)
     input, target = _same_size(input, target)
     return ops.smooth_l1_loss(input, target, reduction, beta)
@@ -109,12 +111,16 @@ def huber_loss(
     delta: float = 1.0,
     weight: Tensor | None = None,
 ) -> Tensor:
-    """(x - t)^2 / 2 near 0, delta (|x - t| - delta / 2) outside [-delta, delta]. Raises RuntimeError unless delta > 0."""
+    """(x - t)^2 / 2 near 0, delta (|x - t| - delta / 2) outside [-delta, delta]. Raises RuntimeError unless delta >
+    0."""
     check_reduction(reduction)
     input, target = _same_size(input, target)
     if weight is None:
         return ops.huber_loss(input, target, reduction, delta)
-    return _weighted(ops.huber_loss(input, target, "none", delta), weight, reduction)
+    if weight.shape != input.shape:
+        raise ValueError("Weights and input must have the same size.")
+    # Unlike the two losses above, PyTorch's "mean" is over the number of elements here.
+    return _reduced(ops.huber_loss(input, target, "none", delta) * weight, reduction)
 
 
 def nll_loss(

@@ -13,7 +13,8 @@ from tritium.optim.optimizer import (
     counter_dtype,
     scalar,
 )
-from tritium.tensor.creation import full_like, tensor
+from tritium.tensor.creation import full_like
+from tritium.tensor.from_data import tensor
 from tritium.tensor.ops.optimizer import count, update
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from tritium.optim.adam import check_betas
 from tritium.optim.optimizer import Closure, Optimizer, Params, check, check_lr, counter_dtype, scalar
-from tritium.tensor.creation import tensor
+from tritium.tensor.from_data import tensor
 from tritium.tensor.ops.optimizer import count, update
 from tritium.tensor.tensor import Tensor
 

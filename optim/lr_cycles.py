@@ -15,6 +15,9 @@ class CosineAnnealingWarmRestarts(LRScheduler):
     ``step`` takes fractions of an epoch too. Raises ValueError for a ``T_0`` or ``T_mult`` that is no positive integer.
     """
 
+    last_epoch: int
+    T_cur: float
+
     def __init__(self, optimizer: Optimizer, T_0: int, T_mult: int = 1, eta_min: float = 0.0,
                  last_epoch: int = -1) -> None:
         if T_0 <= 0 or not isinstance(T_0, int):
@@ -27,7 +30,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         self.T_i = T_0
         self.T_mult = T_mult
         self.eta_min = eta_min
-        self.T_cur: float = last_epoch
+        self.T_cur = last_epoch
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[Any]:

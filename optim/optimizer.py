@@ -13,8 +13,9 @@ from functools import wraps
 from itertools import chain
 from typing import Any, TypeAlias
 
-from tritium.tensor.creation import tensor, zeros_like
+from tritium.tensor.creation import zeros_like
 from tritium.tensor.dtype import float32, float64, get_default_dtype
+from tritium.tensor.from_data import tensor
 from tritium.tensor.grad_mode import enable_grad
 from tritium.tensor.graph import HookHandle
 from tritium.tensor.tensor import Tensor

@@ -32,9 +32,9 @@ def atomic(path: Any) -> Iterator[BinaryIO]:
     draft = f"{name}.{os.getpid()}-{os.urandom(4).hex()}.partial"
     descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
-        if mode is not None:
-            os.chmod(draft, mode)
         with os.fdopen(descriptor, "w+b") as file:
+            if mode is not None:
+                os.chmod(draft, mode)
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -218,7 +218,7 @@ def edge(t: Tensor) -> Any:
 
 def refresh_view(t: Tensor) -> None:
     """An in-place operation gave the base of this view a new place in the graph: the view follows."""
-    from tritium.tensor.ops.view import AsStridedBackward0, region_of
+    from tritium.tensor.ops.region import AsStridedBackward0, region_of
 
     base = t._base
     assert base is not None
@@ -288,13 +288,13 @@ def _modified(t: Tensor, version: int, node: Node, output: int) -> str:
     shape = ", ".join(map(str, t._a.shape))
     source = ""
     if output >= 0:
-        source = f", which is output {output} of {node.name()},"
+        source = f", which is output {output} of {node.name().partition('Backward')[0]},"
     elif t._edge is not None:
-        source = f", which is output {t._edge[1]} of {t._edge[0].name()},"
+        source = f", which is output {t._edge[1]} of {t._edge[0].name().partition('Backward')[0]},"
     return (f"one of the variables needed for gradient computation has been modified by an inplace operation: "
             f"[{t.type().replace('tritium', 'torch')} [{shape}]]{source} is at version {t._version}; expected version "
-            f"{version} instead. Hint: the backtrace further above shows the operation that failed to compute its "
-            "gradient. The variable in question was changed in there or anywhere later. Good luck!")
+            f"{version} instead. Hint: enable anomaly detection to find the operation that failed to compute its gradient, "
+            "with torch.autograd.set_detect_anomaly(True, check_nan=False).")
 
 
 # --- views ----------------------------------------------------------------------------------
@@ -318,6 +318,19 @@ def make_view(t: Tensor, array: Any, kind: type[Node], ctx: Any = None) -> Tenso
     else:
         v._base_edge = base._edge
     return v
+
+
+def make_views(t: Tensor, arrays: list[Any], kind: type[Node], ctx: Any) -> tuple[Tensor, ...]:
+    """Several views of a tensor that one node makes: its derivative gets a gradient (or None) for each."""
+    if not (mode.enabled and t._rg and arrays):
+        return tuple([make_view(t, a, kind) for a in arrays])
+    with_grad = mode.enabled
+    mode.enabled = False
+    try:
+        views = tuple([make_view(t, a, kind) for a in arrays])
+    finally:
+        mode.enabled = with_grad
+    return record(views, kind, (t,), ctx=ctx)
 
 
 def _remember(vc: Version, view: Tensor) -> None:
@@ -397,7 +410,7 @@ def set_history(t: Tensor, result: Tensor) -> None:
         _enter_graph(t)
         t._edge = edge(result)
         return
-    from tritium.tensor.ops.view import CopySlices, region_of
+    from tritium.tensor.ops.region import CopySlices, region_of
 
     before = alias(base)
     if base._rg:

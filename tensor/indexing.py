@@ -27,23 +27,12 @@ from tritium.tensor.graph import (
     wrap,
 )
 from tritium.tensor.ops.pointwise import node_kind
-from tritium.tensor.ops.view import SelectBackward0, SliceBackward0, scatter_basic
+from tritium.tensor.ops.parts import SelectBackward0, SliceBackward0, basic_view, scatter_basic
 from tritium.tensor.tensor import Tensor
 
 FULL = slice(None)
 _kinds = {name: node_kind(name, lambda node, grad: scatter_basic(grad, *node.ctx))
           for name in ("UnsqueezeBackward0", "AliasBackward0")}
-
-
-def basic_view(t: Tensor, key: Any, kind: Any) -> Tensor:
-    """The view at a basic NumPy key (which keeps at least one ellipsis, so that it is never a scalar)."""
-    materialize(t)
-    return make_view(t, t._a[key], kind, (t._a.shape, key))
-
-
-def _is_basic(x: Any) -> bool:
-    return (x is None or x is Ellipsis or type(x) is slice or type(x) is int
-            or (isinstance(x, (int, np.integer)) and not isinstance(x, (bool, np.bool_))))
 
 
 def getitem(t: Tensor, key: Any) -> Tensor:
@@ -226,19 +215,10 @@ def _shapes_error(key: tuple[Any, ...], error: Exception) -> Exception:
     return error
 
 
-def _once(key: tuple[Any, ...]) -> bool:
-    """Whether a key certainly names no element twice: a single mask."""
-    arrays = [x for x in key if x is not FULL]
-    return len(arrays) == 1 and arrays[0].dtype.kind == "b"
-
-
 def index_accumulate(grad: Tensor, shape: tuple[int, ...], key: tuple[Any, ...]) -> Tensor:
     """Zeros of ``shape`` with ``grad`` added at a key: the derivative of ``index``."""
     out = np.zeros(shape, grad._a.dtype)
-    if _once(key):
-        out[key] = grad._a
-    else:
-        np.add.at(out, key, grad._a)
+    of(out).index.accumulate_into(out, key, grad._a)
     r = wrap(out)
     if recording(grad):
         record(r, IndexAccumulateBackward0, (grad,), ctx=key)
@@ -332,7 +312,7 @@ def index_put_(t: Tensor, key: tuple[Any, ...], value: Any, accumulate: bool = F
         while v.ndim > 1 and v.shape[0] == 1 and v.ndim > a.ndim:
             v = v[0]
         if accumulate:
-            np.add.at(a, key, v)
+            of(a).index.accumulate_into(a, key, v)
         else:
             a[key] = v
     except (ValueError, IndexError) as error:

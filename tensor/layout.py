@@ -82,11 +82,19 @@ def _zero_dim(dim: int) -> tuple[int, ...]:
 
 
 def element_strides(array: Any) -> tuple[int, ...]:
-    """Strides in elements, as PyTorch counts them."""
-    size = array.itemsize
+    """Strides in elements, as PyTorch counts them.
+
+    NumPy steps by 0 along a dimension of size 1 that ``None`` put in; PyTorch steps over what follows it."""
+    size, strides, shape = array.itemsize, array.strides, array.shape
     if array.size == 0:
-        return contiguous_strides(array.shape) if array.flags.c_contiguous else tuple(s // size for s in array.strides)
-    return tuple([s // size for s in array.strides])
+        return tuple([s // size for s in strides]) if any(strides) else contiguous_strides(shape)
+    if 0 in strides:
+        found: list[int] = []
+        for n, s in zip(reversed(shape), reversed(strides), strict=True):
+            found.append(s // size if s or n != 1 else found[-1] * before if found else 1)
+            before = n
+        return tuple(reversed(found))
+    return tuple([s // size for s in strides])
 
 
 def contiguous_strides(shape: Any) -> tuple[int, ...]:
@@ -106,6 +114,20 @@ def channels_last_strides(shape: Any) -> tuple[int, ...]:
         strides[d] = step
         step *= max(shape[d], 1)
     return tuple(strides)
+
+
+def suggests_channels_last(shape: Any, strides: Any) -> bool:
+    """Whether the strides of an (N, C, H, W) or (N, C, D, H, W) tensor tell that the channels come last: where all
+    layouts are the same (one channel, or one pixel), they do not."""
+    n = len(shape)
+    if n not in (4, 5) or strides[1] == 0:
+        return False
+    least = 0
+    for d in (1, *range(n - 1, 1, -1), 0):
+        if shape[d] == 0 or strides[d] < least or (d == 0 and least == strides[1]):
+            return False
+        least = strides[d] * (shape[d] if shape[d] > 1 else 1)
+    return True
 
 
 def is_channels_last(array: Any, ndim: int = 4) -> bool:
@@ -153,7 +175,7 @@ def infer_shape(shape: tuple[int, ...], numel: int) -> tuple[int, ...]:
                 raise RuntimeError("only one dimension can be inferred")
             unknown = i
         elif n < 0:
-            raise RuntimeError(f"invalid shape dimension {n}")
+            raise RuntimeError(f"invalid shape dimension {n} at index {i} of shape {list(shape)}")
         else:
             known *= n
     if unknown is None:
@@ -187,13 +209,64 @@ def broadcast_shapes(*shapes: Any) -> tuple[int, ...]:
     return tuple(out)
 
 
+def dense_strides(shape: Any, strides: Any) -> tuple[int, ...]:
+    """The strides, in elements, of a new tensor laid out like one with these strides (in elements or bytes).
+
+    Those themselves when they leave no gaps and no overlaps; else dense ones in the same order of dimensions. Where the
+    order is open (stride 0, or equal strides) the dimensions follow one another as usual."""
+    n = len(shape)
+    order = list(range(n - 1, -1, -1))  # fastest first
+    for i in range(1, n):
+        at = i
+        for before in range(i - 1, -1, -1):
+            p, q = order[before], order[at]
+            s, t = strides[p], strides[q]
+            if s == 0 or t == 0:
+                continue
+            if s > t or (s == t and shape[p] > shape[q]):
+                order[before], order[at] = q, p
+                at = before
+            elif s < t:
+                break
+    out, step = [0] * n, 1
+    for d in order:
+        out[d] = step
+        step *= max(shape[d], 1)
+    return tuple(out)
+
+
+def _is_dense(shape: Any, strides: Any) -> bool:
+    """Whether elements fill their memory without gaps and overlaps. Strides in elements."""
+    step = 1
+    for s, n in sorted((s, n) for n, s in zip(shape, strides, strict=True) if n > 1):
+        if s != step:
+            return False
+        step *= n
+    return True
+
+
+def array_like(a: Any, dtype: Any, make: Any) -> Any:
+    """An array from ``make(shape, dtype)``, laid out in memory like ``a``."""
+    shape = a.shape
+    if a.flags.c_contiguous and 1 not in shape:
+        return make(shape, dtype)
+    strides = element_strides(a)
+    if not _is_dense(shape, strides):
+        strides = dense_strides(shape, strides)
+    flat = make((a.size,), dtype)
+    return np.ndarray(shape, dtype, flat, 0, [s * flat.itemsize for s in strides])
+
+
 def as_strided_array(array: Any, shape: Any, strides: Any, offset: int) -> Any:
     """A view of the memory that ``array`` starts in: shape, strides and offset from ``array``'s first element, in
     elements. The caller has checked the bounds."""
-    size = array.itemsize
+    size, dt = array.itemsize, array.dtype
+    steps = [s * size for s in strides]
     if 0 in shape:
-        return np.empty(shape, array.dtype)
+        return np.ndarray(shape, dt, np.empty(0, dt), 0, steps)
+    if offset == 0:
+        return np.lib.stride_tricks.as_strided(array, shape, steps)
     # a one-dimensional window that reaches from the first element to the last one used
     last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
     window = np.lib.stride_tricks.as_strided(array, (last + 1,), (size,))
-    return np.lib.stride_tricks.as_strided(window[offset:], shape, [s * size for s in strides])
+    return np.lib.stride_tricks.as_strided(window[offset:], shape, steps)

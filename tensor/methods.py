@@ -30,12 +30,12 @@ POINTWISE_INPLACE = """abs sign sgn relu floor ceil trunc frac square sqrt rsqrt
  bitwise_xor bitwise_left_shift bitwise_right_shift logical_and logical_or logical_xor pow float_power clamp clip clamp_min
  clamp_max lerp addcmul addcdiv eq ne lt le gt ge""".split()
 VIEWS = """view reshape view_as reshape_as ravel flatten unflatten squeeze unsqueeze permute transpose swapaxes swapdims t
- movedim moveaxis select narrow unbind split split_with_sizes chunk tensor_split hsplit vsplit expand expand_as broadcast_to
+ movedim moveaxis select narrow unbind split split_with_sizes chunk tensor_split hsplit vsplit dsplit expand expand_as broadcast_to
  diagonal unfold as_strided detach detach_ view_as_real adjoint""".split()
 VIEW_FUNCTIONS = [n for n in VIEWS if n not in ("view", "view_as", "reshape_as", "expand", "expand_as", "unfold",
                                                 "detach_")] + ["broadcast_tensors", "meshgrid", "view_as_complex"]
 MODULES = ("reduce", "matmul", "copy", "index", "embedding", "sort", "scan", "join", "rearrange", "special", "random",
-           "dropout", "activation", "softmax", "linalg")
+           "dropout", "activation", "softmax", "linalg", "conv", "pool", "norm")
 
 functions: dict[str, Any] = {}
 
@@ -63,7 +63,7 @@ def _collect() -> None:
         _attach(name, getattr(view, name))
     for name in VIEW_FUNCTIONS:
         functions[name] = getattr(view, name)
-    for name in ("squeeze", "unsqueeze", "transpose", "t"):
+    for name in ("squeeze", "unsqueeze", "transpose", "t", "swapaxes", "swapdims"):
         _attach(name + "_", _view_inplace(getattr(view, name), name + "_"))
     for name, function in copy.CASTS.items():
         _attach(name, function)
@@ -179,7 +179,7 @@ def _operators() -> None:
     _attach("__getitem__", indexing.getitem)
     _attach("__setitem__", indexing.setitem)
     for name in ("T", "mT", "mH", "H"):
-        function = {"T": view.numpy_T, "mT": view.matrix_T, "mH": view.adjoint, "H": view.adjoint}[name]
+        function = {"T": view.numpy_T, "mT": view.matrix_T, "mH": view.matrix_H, "H": view.numpy_H}[name]
         _attach(name, property(function, doc=function.__doc__))
     _attach("real", property(_real, doc="The real part; a real tensor itself."))
     _attach("imag", property(_imag, doc="The imaginary part of a complex tensor: a view."))
@@ -187,9 +187,12 @@ def _operators() -> None:
     for name in ("new_empty", "new_zeros", "new_ones", "new_full"):
         _attach(name, getattr(creation, name))
     _attach("new_tensor", creation.new_tensor_like)
-    _attach("new", lambda self, *args, **kwargs: creation.legacy_tensor(Tensor, *args, dtype=self.dtype, **kwargs))
-    _attach("index_put_", _index_put_)
-    _attach("index_put", _index_put)
+    _attach("new", _new)
+
+
+def _new(self: Tensor, *args: Any, device: Any = None) -> Tensor:
+    """The old constructor of the tensor's type: ``new(2, 3)``, ``new(data)``, ``new(other)``."""
+    return creation.legacy_tensor(Tensor, *args, dtype=self.dtype, device=device)
 
 
 def _real(self: Tensor) -> Tensor:
@@ -202,23 +205,6 @@ def _imag(self: Tensor) -> Tensor:
     return view.view_as_real(self).select(-1, 1)
 
 
-def _index_put_(self: Tensor, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
-    """``values`` written (or added) at a tuple of index tensors, in place."""
-    basic, advanced = indexing.parse(self, tuple(indices))
-    target = self if basic is None else indexing.basic_view(self, *basic)
-    if advanced is None:
-        target.add_(values) if accumulate else target.copy_(values)
-    else:
-        indexing.index_put_(target, advanced, values, accumulate)
-    return self
-
-
-def _index_put(self: Tensor, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
-    """A copy with ``values`` written (or added) at a tuple of index tensors."""
-    return _index_put_(copy.clone(self), indices, values, accumulate)
-
-
 _collect()
 _operators()
-functions["index_put"] = _index_put
 functions["real"], functions["imag"] = _real, _imag

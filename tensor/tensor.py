@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 else:
     Methods = object  # the ops are attached by tensor/methods.py; the stub tells type checkers
 
+new_size = tuple.__new__  # makes a Size from ints, unchecked
 new_tensor = object.__new__  # makes a Tensor (or a graph node) without running a constructor
 
 NOT_A_LEAF = (
@@ -34,6 +35,15 @@ class Size(tuple):  # type: ignore[type-arg]
 
     __slots__ = ()
     __module__ = "tritium"
+
+    def __new__(cls, sizes: Any = ()) -> Size:
+        found = tuple.__new__(cls, sizes)
+        for i, n in enumerate(found):
+            if type(n) is not int:
+                if not hasattr(n, "__index__"):
+                    raise TypeError(f"tritium.Size() takes an iterable of 'int' (item {i} is '{type(n).__name__}')")
+                return tuple.__new__(cls, [n.__index__() for n in found])
+        return found
 
     def __repr__(self) -> str:
         return f"tritium.Size([{', '.join(map(str, self))}])"
@@ -107,7 +117,7 @@ class Tensor(Methods):
     _free = False  # the layout is an implementation choice: graph.materialize before showing it
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        from tritium.tensor.creation import legacy_tensor
+        from tritium.tensor.from_data import legacy_tensor
 
         return legacy_tensor(cls, *args, **kwargs)
 
@@ -116,7 +126,7 @@ class Tensor(Methods):
     @property
     def shape(self) -> Size:
         """The size of each dimension."""
-        return Size(self._a.shape)
+        return new_size(Size, self._a.shape)
 
     @property
     def ndim(self) -> int:
@@ -147,9 +157,11 @@ class Tensor(Methods):
     def size(self, dim: int | None = None) -> Any:
         """The shape, or the size of one dimension."""
         if dim is None:
-            return Size(self._a.shape)
+            return new_size(Size, self._a.shape)
         from tritium.tensor.layout import wrap_dim
 
+        if not self._a.ndim:
+            raise IndexError(f"Dimension specified as {dim} but tensor has no dimensions")
         return self._a.shape[wrap_dim(dim, self._a.ndim)]
 
     def dim(self) -> int:
@@ -184,6 +196,8 @@ class Tensor(Methods):
 
         graph.materialize(self)
         strides = element_strides(self._a)
+        if dim is not None and not strides:
+            raise IndexError(f"Dimension specified as {dim} but tensor has no dimensions")
         return strides if dim is None else strides[wrap_dim(dim, self._a.ndim)]
 
     def data_ptr(self) -> int:
@@ -227,6 +241,15 @@ class Tensor(Methods):
     def is_signed(self) -> bool:
         """Whether the dtype is signed."""
         return from_numpy_dtype(self._a.dtype).is_signed
+
+    def get_device(self) -> int:
+        """The index of the cuda device; -1 on the CPU."""
+        return -1
+
+    def is_set_to(self, tensor: Tensor) -> bool:
+        """Whether both are the same window (shape, strides, offset) of the same memory."""
+        return (self.data_ptr() == tensor.data_ptr() and self._a.shape == tensor._a.shape
+                and self.stride() == tensor.stride())
 
     def is_inference(self) -> bool:
         """Always False: a tensor made in inference mode is an ordinary tensor without history."""

@@ -101,13 +101,15 @@ class Pickle:
             self.out += b"\x8a" + bytes([len(data)]) + data
 
     def _text(self, value: str) -> None:
-        if self._get(value):
-            return
+        if not self._get(value):
+            self._new_text(value)
+            self._put(value)
+
+    def _new_text(self, value: str) -> None:
         data = value.encode("utf-8", "surrogatepass")
         if len(data) >= 1 << 32:
             raise ValueError("a string of 4 GiB or more is too large for a checkpoint")
         self.out += b"X" + struct.pack("<I", len(data)) + data
-        self._put(value)
 
     def _ints(self, values: Any) -> None:
         values = tuple(values)
@@ -124,7 +126,7 @@ class Pickle:
     def _bytes(self, value: bytes) -> None:
         """Protocol 2 has no bytes: they are latin1 text that is encoded."""
         self._global("_codecs", "encode")
-        self._text(value.decode("latin-1"))
+        self._new_text(value.decode("latin-1"))  # once for each: a reader limits how often it copies a text
         self._text("latin1")
         self.out += b"\x86R"
 

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from tritium.tensor.creation import as_tensor, full
+from tritium.tensor.creation import full
 from tritium.tensor.dtype import dtype as DType
 from tritium.tensor.dtype import float32, float64, get_default_dtype, int32, int64
+from tritium.tensor.from_data import as_tensor
 from tritium.tensor.graph import wrap
 from tritium.tensor.tensor import Tensor
 
@@ -84,11 +85,9 @@ _SHORT = "I;16" if sys.byteorder == "little" else "I;16B"
 _INTEGER_MODES = {"I": np.int32, _SHORT: np.int16, "F": np.float32}
 
 
-def _planes(pic: Any) -> Any:
-    """The pixels of a Pillow image as a fresh contiguous array [C, H, W]."""
-    pixels = np.array(pic, dtype=_INTEGER_MODES.get(pic.mode, np.uint8))
-    if pic.mode == "1":
-        pixels *= 255
+def _planes(pic: Any, bits: Any) -> Any:
+    """The pixels of a Pillow image as a fresh contiguous array [C, H, W]; those of mode 1 as the type ``bits``."""
+    pixels = np.array(pic, dtype=bits if pic.mode == "1" else _INTEGER_MODES.get(pic.mode, np.uint8))
     return np.ascontiguousarray(pixels.reshape(pic.height, pic.width, len(pic.getbands())).transpose(2, 0, 1))
 
 
@@ -100,7 +99,9 @@ def to_tensor(pic: Any) -> Tensor:
             raise ValueError(f"pic should be 2/3 dimensional. Got {pic.ndim} dimensions.")
         array = np.array((pic if pic.ndim == 3 else pic[:, :, None]).transpose(2, 0, 1), order="C")
     elif _is_pil(pic):
-        array = _planes(pic)
+        array = _planes(pic, np.uint8)
+        if pic.mode == "1":
+            array *= 255
     else:
         raise TypeError(f"pic should be PIL Image or ndarray. Got {type(pic)}")
     if array.dtype == np.uint8:
@@ -110,14 +111,16 @@ def to_tensor(pic: Any) -> Tensor:
 
 
 def pil_to_tensor(pic: Any) -> Tensor:
-    """A Pillow image as a tensor [C, H, W] of its own type (uint8 for most). Raises TypeError for anything else."""
+    """A Pillow image as a tensor [C, H, W] of its own type (uint8 for most, bool for mode 1).
+
+    Raises TypeError for anything else."""
     if not _is_pil(pic):
         raise TypeError(f"pic should be PIL Image. Got {type(pic)}")
-    return wrap(_planes(pic))
+    return wrap(_planes(pic, np.bool_))
 
 
 def _largest(dtype: DType) -> int:
-    return 1 if dtype.is_floating_point else np.iinfo(dtype.np).max
+    return np.iinfo(dtype.np).max if dtype.np.kind in "iu" else 1
 
 
 def convert_image_dtype(image: Tensor, dtype: DType = float32) -> Tensor:
@@ -198,8 +201,8 @@ def normalize(tensor: Tensor, mean: Sequence[float], std: Sequence[float], inpla
         means = means.view(-1, 1, 1)
     if stds.ndim == 1:
         stds = stds.view(-1, 1, 1)
-    out = tensor if inplace else tensor.clone()
-    return out.sub_(means).div_(stds)
+    centred = tensor.sub_(means) if inplace else tensor.sub(means)
+    return centred.div_(stds)
 
 
 # --- geometry ------------------------------------------------------------------------------------

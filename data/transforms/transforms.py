@@ -14,8 +14,9 @@ from typing import Any
 
 from tritium.data.transforms import functional as F
 from tritium.data.transforms.functional import InterpolationMode, as_interpolation
-from tritium.tensor.creation import empty, tensor
+from tritium.tensor.creation import empty
 from tritium.tensor.dtype import dtype as DType
+from tritium.tensor.from_data import tensor
 from tritium.tensor.ops.random import rand, randint, randperm
 
 

@@ -1,8 +1,9 @@
 """Activation functions: forward and backward, each a few lines of arithmetic.
 
-`forward[name](x, *numbers)` gives the value; `backward[name](g, x, *numbers)` gives g times the derivative at x. The numbers are
-the function's constants (a slope, bounds). Results have x's dtype and memory order; the 16-bit types are computed in float32 and
-rounded once. nan goes where PyTorch sends it: comparisons with nan are false, and the branch that is left says what happens.
+`forward[name](x, *numbers)` gives the value; `backward[name](g, x, *numbers)` gives g times the derivative at x. The
+numbers are the function's constants (a slope, bounds). Results have x's dtype and memory order; the 16-bit types are
+computed in float32 and rounded once. nan goes where PyTorch sends it: comparisons with nan are false, and the branch
+that is left says what happens.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def kernel(table: dict[str, Callable[..., Array]]) -> Callable[[Callable[..., An
 choose = np.where
 
 
-# ------------------------------------------------------------------------------------------------------ piecewise linear
+# -------------------------------------------------------------------------------------------- piecewise linear
 
 
 @kernel(forward)
@@ -129,7 +130,7 @@ def hardswish_backward(g: Array, x: Array) -> Array:
     return choose(x <= -3, kind(0), choose(x < 3, g * (x / kind(3) + kind(0.5)), g))
 
 
-# ----------------------------------------------------------------------------------------------------------- exponential
+# ------------------------------------------------------------------------------------------------- exponential
 
 
 @kernel(forward)
@@ -208,10 +209,8 @@ def glu(x: Array, gate: Array) -> Array:
     return x * sigmoid(gate)
 
 
-# ------------------------------------------------------------------------------------------------------------------ gelu
+# -------------------------------------------------------------------------------------------------------- gelu
 # x times the normal distribution's cumulative function, exactly (by erf) or through tanh.
-
-kernel(forward)(erf)
 
 ROOT_HALF = math.sqrt(0.5)
 TANH_SCALE = math.sqrt(2 / math.pi)
@@ -255,7 +254,7 @@ def gelu_tanh_backward(g: Array, x: Array) -> Array:
     return g * (((t + kind(1)) + x * (kind(1) - t * t) * slope) * kind(0.5))
 
 
-# ----------------------------------------------------------------------------------------------------------------- prelu
+# ------------------------------------------------------------------------------------------------------- prelu
 
 
 @kernel(forward)

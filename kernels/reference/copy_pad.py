@@ -1,7 +1,7 @@
 """Padding: an array with more (or, for negative amounts, fewer) elements at both ends of its dimensions.
 
-The constant kind copies x into a filled array. The others are a gather: an index map per dimension says which element of x stands
-at each place, and the derivative adds each place's gradient to the element it came from.
+The constant kind copies x into a filled array. The others are a gather: an index map per dimension says which element
+of x stands at each place, and the derivative adds each place's gradient to the element it came from.
 
     reflect    -2 -1 | 0 1 2 3 | 4 5   takes   2 1 | 0 1 2 3 | 2 1
     replicate                                  0 0 | 0 1 2 3 | 3 3

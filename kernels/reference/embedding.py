@@ -17,10 +17,11 @@ def embedding(weight: Array, indices: Array) -> Array:
 
 
 def embedding_backward(g: Array, indices: Array, rows: int, skip: int, by_frequency: bool) -> Array:
-    """g (..., D) summed into (rows, D). `skip`: a row that gets nothing (-1: none); `by_frequency`: divide each row's sum
-    by how often its number occurs.
+    """g (..., D) summed into (rows, D). `skip`: a row that gets nothing (-1: none); `by_frequency`: divide each row's
+    sum by how often its number occurs.
 
-    The gradients are sorted by row and summed in runs: the same inputs give the same bits, and float16 sums in float32.
+    The gradients are sorted by row and summed in runs: the same inputs give the same bits, and float16 sums in
+    float32.
     """
     flat = indices.reshape(-1)
     g = g.reshape(flat.size, -1)

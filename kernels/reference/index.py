@@ -102,6 +102,29 @@ def accumulate_at(ufunc: Any, out: Array, places: tuple[Any, ...], src: Array) -
         ufunc.at(out, places, src)
 
 
+def accumulate_into(out: Array, key: tuple[Any, ...], src: Array) -> None:
+    """``out[key] += src`` for a key of index arrays and full slices; what meets in one place is added in order."""
+    arrays = [i for i in key if isinstance(i, np.ndarray)]
+    if out.dtype in LOW:
+        work = out.astype(f32)
+        accumulate_into(work, key, src.astype(f32))
+        out[...] = work.astype(out.dtype)
+    elif len(arrays) == 1 and arrays[0].dtype.kind == "b":
+        out[key] += src  # a mask names no element twice
+    elif len(arrays) == 1 and arrays[0].ndim == 1:
+        dim = next(d for d, i in enumerate(key) if isinstance(i, np.ndarray))
+        n = arrays[0].size
+        whole = np.broadcast_to(src, (*out.shape[:dim], n, *out.shape[dim + 1:]))
+        index = np.where(arrays[0] < 0, arrays[0] + out.shape[dim], arrays[0])
+        add_rows(np.moveaxis(out, dim, 0), index, np.moveaxis(whole, dim, 0))
+    elif len(arrays) == out.ndim and all(i.dtype.kind != "b" for i in arrays):
+        places = np.broadcast_arrays(*arrays)
+        wrapped = tuple([np.where(p < 0, p + n, p) for p, n in zip(places, out.shape, strict=True)])
+        accumulate_at(np.add, out, wrapped, np.broadcast_to(src, places[0].shape))
+    else:
+        np.add.at(out, key, src)
+
+
 def index_select(a: Array, dim: int, index: Array) -> Array:
     """The slices of ``a`` with these numbers along ``dim``."""
     return np.asarray(np.take(_lines(a), index, axis=dim)).reshape(a.shape if a.ndim == 0 else (

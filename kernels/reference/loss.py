@@ -8,8 +8,9 @@ Element-wise losses compare x with a target t of the same shape:
     bce        -(t log x + (1 - t) log(1 - x)), each logarithm at least -100
     bce_logits (1 - t) x + (1 + (p - 1) t) (log(1 + exp(-|x|)) + max(-x, 0)), p the weight of the positive class
 
-`value[name](x, t, ...)` and `slope[name](x, t, ...)` give the loss of each element and its derivative by x; `forward` and
-`backward` reduce. nll picks one log-probability per sample. float16 and bfloat16 are computed in float32 and rounded once.
+`value[name](x, t, ...)` and `slope[name](x, t, ...)` give the loss of each element and its derivative by x; `forward`
+and `backward` reduce. nll picks one log-probability per sample. float16 and bfloat16 are computed in float32 and
+rounded once.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def _wide(a: Any) -> Any:
     return a.astype(np.float32) if isinstance(a, np.ndarray) and a.dtype in LOW else a
 
 
-# ---------------------------------------------------------------------------------------------------------- element-wise
+# ------------------------------------------------------------------------------------------------ element-wise
 
 
 def _mse(x: Array, t: Array) -> Array:
@@ -114,7 +115,7 @@ def backward(name: str, g: Array, x: Array, t: Array, reduction: str, *more: Any
     return np.asarray(out * scale).astype(x.dtype, copy=False)
 
 
-# ------------------------------------------------------------------------------------------------------------------- nll
+# --------------------------------------------------------------------------------------------------------- nll
 
 
 def outside(target: Array, classes: int, ignore: int) -> int | None:

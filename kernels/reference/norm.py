@@ -60,20 +60,22 @@ def batch_stats(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rows = _rows(x)
     R, C = rows.shape
     cuts = _blocks(rows)
-    means, squares = np.zeros((len(cuts), C), rows.dtype), np.zeros((len(cuts), C), rows.dtype)
+    means, squares = np.zeros((len(cuts), C)), np.zeros((len(cuts), C))
 
     def body(i: int, a: int, b: int) -> None:
         block, ones = rows[a:b], np.ones(b - a, rows.dtype)
-        np.divide(np.matmul(ones, block), rows.dtype.type(b - a), out=means[i])
+        near = np.matmul(ones, block) / rows.dtype.type(b - a)
         t = scratch("norm_deviation", block.shape, rows.dtype)
-        _subtract(block, means[i], t)
+        _subtract(block, near, t)
+        rest = np.matmul(ones, t).astype(np.float64) / (b - a)  # what rounding kept from the mean
         np.multiply(t, t, out=t)
-        np.matmul(ones, t, out=squares[i])
+        means[i] = near + rest
+        squares[i] = np.matmul(ones, t) - (b - a) * rest**2
 
     run(body, cuts)
     sizes = np.array([b - a for _, a, b in cuts], np.float64)[:, None]
     mean = (means * sizes).sum(0) / R
-    var = (squares.sum(0, dtype=np.float64) + (sizes * (means - mean) ** 2).sum(0)) / R
+    var = (squares.sum(0) + (sizes * (means - mean) ** 2).sum(0)) / R
     return mean, var
 
 
@@ -239,3 +241,46 @@ def layer_norm_backward(dy: np.ndarray, x: np.ndarray, mean: np.ndarray, rstd: n
     parameter = dtype if weight is None else weight.dtype
     dweight, dbias = weights.sum(0, dtype=np.float64), biases.sum(0, dtype=np.float64)
     return dx.astype(x.dtype, copy=False), dweight.astype(parameter), dbias.astype(parameter)
+
+
+# -------------------------------------------------------------------------------------------------------- group norm
+
+
+@quiet
+def group_norm(x: np.ndarray, groups: int, weight: np.ndarray | None, bias: np.ndarray | None,
+               eps: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+    """(y, mean, rstd): each of ``groups`` groups of channels of x (N, C, *) normalized; statistics (N * groups, 1)."""
+    rows = np.ascontiguousarray(x).reshape(x.shape[0] * groups, x.size // max(x.shape[0] * groups, 1))
+    y, mean, rstd = layer_norm(rows, None, None, eps)
+    y = y.reshape(x.shape)
+    if weight is not None or bias is not None:
+        wide = y.astype(compute_dtype(y.dtype), copy=False)
+        ends = (1,) * (x.ndim - 2)
+        if weight is not None:
+            wide = np.multiply(wide, weight.reshape(-1, *ends).astype(wide.dtype))
+        if bias is not None:
+            wide = np.add(wide, bias.reshape(-1, *ends).astype(wide.dtype))
+        y = wide.astype(x.dtype, copy=False)
+    return y, mean, rstd
+
+
+@quiet
+def group_norm_backward(dy: np.ndarray, x: np.ndarray, groups: int, mean: np.ndarray, rstd: np.ndarray,
+                        weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+    """(dx (N, C, *), dweight (C,), dbias (C,))."""
+    dtype, N, C = compute_dtype(x.dtype), *x.shape[:2]
+    d = dy.astype(dtype, copy=False)
+    rows = np.ascontiguousarray(x, dtype).reshape(N * groups, x.size // max(N * groups, 1))
+    g = d if weight is None else d * weight.reshape(-1, *(1,) * (x.ndim - 2)).astype(dtype)
+    dx = layer_norm_backward(np.ascontiguousarray(g).reshape(rows.shape), rows, mean, rstd, None)[0]
+    h = ((rows - mean) * rstd).reshape(N, C, x.size // max(N * C, 1))
+    planes = d.reshape(h.shape)
+    parameter = dtype if weight is None else weight.dtype
+    dweight = (planes * h).sum(2, dtype=np.float64).sum(0).astype(parameter)
+    dbias = planes.sum(2, dtype=np.float64).sum(0).astype(parameter)
+    return dx.reshape(x.shape).astype(x.dtype, copy=False), dweight, dbias
+
+
+def update_running(running: np.ndarray, new: np.ndarray, momentum: float) -> None:
+    """``running = (1 - momentum) * running + momentum * new``, in place."""
+    running[...] = (1 - momentum) * running.astype(np.float64) + momentum * new

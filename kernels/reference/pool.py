@@ -160,7 +160,7 @@ def max_pool2d_indices(taps: np.ndarray, size: Pair, kernel: Pair, stride: Pair,
     tap_row, tap_column = np.divmod(taps.astype(np.int64), kernel[1])
     h = tap_row * dilation[0] + (np.arange(OH) * stride[0] - padding[0])[:, None, None]
     w = tap_column * dilation[1] + (np.arange(OW) * stride[1] - padding[1])[:, None]
-    return np.ascontiguousarray((h * size[1] + w).transpose(0, 3, 1, 2))
+    return np.array((h * size[1] + w).transpose(0, 3, 1, 2), order="C")
 
 
 @quiet

@@ -17,6 +17,7 @@ the same.
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Callable, Iterator
 from functools import wraps
 from threading import RLock
@@ -461,7 +462,7 @@ def permutation(stream: Stream, n: int) -> np.ndarray:
         words = stream.words32(max(n - 1, 0))
     targets = words % np.arange(n, 1, -1, dtype=np.uint32)
     targets += np.arange(len(targets), dtype=np.uint32)
-    order = list(range(n))
+    order: Any = list(range(n)) if n < 1 << 17 else array("q", range(n))  # a long list of ints misses the cache
     for i, j in enumerate(targets.tolist()):
         order[i], order[j] = order[j], order[i]
     return np.array(order, np.int64)

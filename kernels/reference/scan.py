@@ -22,14 +22,14 @@ def _wide(dtype: Any) -> Any:
 def cumsum(a: Array, dim: int) -> Array:
     """``out[i] = a[0] + ... + a[i]``, in the array's dtype."""
     wide = _wide(a.dtype)
-    return np.cumsum(a if wide == a.dtype else a.astype(wide), axis=dim, dtype=wide).astype(a.dtype, copy=False)
+    return np.cumsum(a if wide == a.dtype else a.astype(wide), axis=dim, dtype=wide).astype(a.dtype, order="C", copy=False)
 
 
 @quiet
 def cumprod(a: Array, dim: int) -> Array:
     """``out[i] = a[0] * ... * a[i]``, in the array's dtype."""
     wide = _wide(a.dtype)
-    return np.cumprod(a if wide == a.dtype else a.astype(wide), axis=dim, dtype=wide).astype(a.dtype, copy=False)
+    return np.cumprod(a if wide == a.dtype else a.astype(wide), axis=dim, dtype=wide).astype(a.dtype, order="C", copy=False)
 
 
 @quiet
@@ -37,7 +37,7 @@ def logcumsumexp(a: Array, dim: int) -> Array:
     """``out[i] = log(exp(a[0]) + ... + exp(a[i]))``, without overflow."""
     if a.size == 0:
         return a.copy()
-    return np.logaddexp.accumulate(a.astype(_wide(a.dtype), copy=False), axis=dim).astype(a.dtype, copy=False)
+    return np.logaddexp.accumulate(a.astype(_wide(a.dtype), copy=False), axis=dim).astype(a.dtype, order="C", copy=False)
 
 
 @quiet
@@ -50,7 +50,7 @@ def _extreme(ufunc: Any, a: Array, dim: int) -> tuple[Array, Array]:
     if x.dtype.kind == "f":
         hit |= np.isnan(x)
     places = np.arange(a.shape[dim]).reshape((-1,) + (1,) * (a.ndim - 1 - dim))
-    return values.astype(a.dtype, copy=False), np.maximum.accumulate(np.where(hit, places, 0), axis=dim)
+    return values.astype(a.dtype, order="C", copy=False), np.maximum.accumulate(np.where(hit, places, 0), axis=dim)
 
 
 def cummax(a: Array, dim: int) -> tuple[Array, Array]:

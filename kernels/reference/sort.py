@@ -64,7 +64,7 @@ def topk(a: Array, k: int, dim: int, largest: bool) -> tuple[Array, Array]:
 
 def kth(a: Array, k: int, dim: int) -> tuple[Array, Array]:
     """The element of rank ``k`` (from 0, ascending) and where it is; the dimension stays, with size 1."""
-    order = argsort(a, dim, False)[(slice(None),) * dim + (slice(k, k + 1),)]
+    order = np.ascontiguousarray(argsort(a, dim, False)[(slice(None),) * dim + (slice(k, k + 1),)])
     return np.take_along_axis(a, order, dim), order
 
 
@@ -80,7 +80,7 @@ def median(a: Array, dim: int, ignore_nan: bool) -> tuple[Array, Array]:
         index = np.take_along_axis(order, rank, dim)
     else:
         index = order[(slice(None),) * dim + (slice((n - 1) // 2, (n - 1) // 2 + 1),)]
-        index = np.where(count > 0, np.argmax(bad, axis=dim, keepdims=True), index)
+        index = np.ascontiguousarray(np.where(count > 0, np.argmax(bad, axis=dim, keepdims=True), index))
     return np.take_along_axis(a, index, dim), index
 
 
@@ -154,7 +154,7 @@ def unique_slices(a: Array, dim: int, consecutive: bool) -> tuple[Array, Array, 
     ordered = rows[order]
     new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
     first, inverse, counts = _groups(order, new)
-    found = np.ascontiguousarray(np.moveaxis(slices[order[first]], 0, dim))
+    found = np.moveaxis(np.ascontiguousarray(slices[order[first]]), 0, dim)
     return found, inverse, counts
 
 

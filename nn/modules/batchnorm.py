@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tritium.nn import functional as F, init
+from tritium.nn import functional as F
+from tritium.nn import init
 from tritium.nn.modules.module import Module
 from tritium.tensor.creation import empty, ones, tensor, zeros
 from tritium.tensor.dtype import int64
@@ -87,8 +88,8 @@ class _NormBase(Module):
 class _BatchNorm(_NormBase):
     """Normalises each channel over the batch and all places: y = (x - mean) / sqrt(var + eps) * weight + bias.
 
-    In training mode with the batch's statistics, which also move the running ones by `momentum` (None: the plain average of all
-    batches); in evaluation mode with the running ones, if they are tracked.
+    In training mode with the batch's statistics, which also move the running ones by `momentum` (None: the plain
+    average of all batches); in evaluation mode with the running ones, if they are tracked.
     """
 
     dimensions: tuple[int, ...]

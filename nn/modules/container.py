@@ -1,6 +1,7 @@
 """Modules that hold modules or parameters: Sequential, ModuleList, ModuleDict, ParameterList, ParameterDict.
 
-Follows https://docs.pytorch.org/docs/stable/nn.html#containers; they behave as Python's list and dict where they look like one.
+Follows https://docs.pytorch.org/docs/stable/nn.html#containers; they behave as Python's list and dict where they look
+like one.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ class Sequential(Module):
                 self.add_module(str(i), module)
 
     def forward(self, input: Any) -> Any:
-        """The output of the last module. Where no gradient is recorded, runs of Conv2d, BatchNorm2d in evaluation mode
-        and ReLU are computed as one."""
+        """The output of the last module. Where no gradient is recorded, runs of Conv2d, BatchNorm2d in evaluation
+        mode and ReLU are computed as one."""
         return fused.run(list(self._modules.values()), input)
 
     def _name_at(self, index: Any) -> str:
@@ -290,8 +291,10 @@ class ModuleDict(Module):
                 "ModuleDict.update should be called with an iterable of key/value pairs, but got "
                 + type(modules).__name__
             )
-        is_mapping = isinstance(modules, Mapping | ModuleDict)
-        for key, module in modules.items() if is_mapping else checked_pairs("ModuleDict", modules):  # type: ignore[union-attr]
+        pairs: Any = checked_pairs("ModuleDict", modules)
+        if isinstance(modules, Mapping | ModuleDict):
+            pairs = modules.items()
+        for key, module in pairs:
             self[key] = module
 
 
@@ -430,7 +433,7 @@ class ParameterDict(Module):
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value under `key`, or `default`."""
-        return self[key] if key in self else default
+        return getattr(self, key) if key in self._keys else default
 
     def fromkeys(self, keys: Iterable[str], default: Any = None) -> ParameterDict:
         """A new dictionary with these keys, all with the same value."""

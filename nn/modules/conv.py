@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tritium.nn import functional as F, init
+from tritium.nn import functional as F
+from tritium.nn import init
 from tritium.nn.modules.module import Module
 from tritium.nn.modules.utils import ntuple
 from tritium.tensor.creation import empty
@@ -34,6 +35,9 @@ class _ConvNd(Module):
         padding_mode: str = "zeros",
         device: Any = None,
         dtype: Any = None,
+        *,
+        transposed: bool = False,
+        output_padding: Any = 0,
     ) -> None:
         super().__init__()
         n = self.dimensions
@@ -60,13 +64,13 @@ class _ConvNd(Module):
         self.stride = stride
         self.padding = padding if isinstance(padding, str) else ntuple(padding, n)
         self.dilation = ntuple(dilation, n)
-        self.transposed = False
-        self.output_padding = (0,) * n
+        self.transposed = transposed
+        self.output_padding = ntuple(output_padding, n)
         self.groups = groups
         self.padding_mode = padding_mode
-        self.weight = Parameter(
-            empty((out_channels, in_channels // groups, *self.kernel_size), device=device, dtype=dtype)
-        )
+        channels = (in_channels, out_channels) if transposed else (out_channels, in_channels)
+        shape = (channels[0], channels[1] // groups, *self.kernel_size)
+        self.weight = Parameter(empty(shape, device=device, dtype=dtype))
         if bias:
             self.bias = Parameter(empty(out_channels, device=device, dtype=dtype))
         else:
@@ -146,9 +150,94 @@ class Conv2d(_ConvNd):
 
 
 class Conv3d(_ConvNd):
-    """Convolution of (N, C, D, H, W) or (C, D, H, W) with a weight of (out_channels, in_channels / groups, kD, kH, kW).
+    """Convolution of (N, C, D, H, W) or (C, D, H, W) with a weight of (out_channels, in_channels / groups, kD, kH,
+    kW).
 
     Raises ValueError for channels that `groups` does not divide, or an unknown padding.
     """
 
     dimensions = 3
+
+
+class _ConvTransposeNd(_ConvNd):
+    """What the transposed convolutions share: the gradient of a convolution, as a layer."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any = 1,
+        padding: Any = 0,
+        output_padding: Any = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: Any = 1,
+        padding_mode: str = "zeros",
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        if padding_mode != "zeros":
+            raise ValueError(f'Only "zeros" padding mode is supported for {type(self).__name__}')
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            bias,
+            padding_mode,
+            device,
+            dtype,
+            transposed=True,
+            output_padding=output_padding,
+        )
+
+    def _output_padding(self, input: Tensor, output_size: Any) -> tuple[int, ...]:
+        """The output padding that gives `output_size`; ValueError when there is none."""
+        n = self.dimensions
+        if output_size is None:
+            return self.output_padding
+        places = input.ndim - n
+        if len(output_size) == input.ndim:
+            output_size = output_size[places:]
+        if len(output_size) != n:
+            raise ValueError(
+                f"ConvTranspose{n}D: for {input.ndim}D input, output_size must have {n} or {input.ndim} elements "
+                f"(got {len(output_size)})"
+            )
+        least = [
+            (input.shape[d + places] - 1) * self.stride[d]
+            - 2 * self.padding[d]
+            + self.dilation[d] * (self.kernel_size[d] - 1)
+            + 1
+            for d in range(n)
+        ]
+        most = [size + stride - 1 for size, stride in zip(least, self.stride, strict=True)]
+        if any(not low <= size <= high for size, low, high in zip(output_size, least, most, strict=True)):
+            raise ValueError(
+                f"requested an output size of {output_size}, but valid sizes range from {least} to {most} (for an "
+                f"input of {input.size()[2:]})"
+            )
+        return tuple(size - low for size, low in zip(output_size, least, strict=True))
+
+    def forward(self, input: Tensor, output_size: Any = None) -> Tensor:
+        convolve = (F.conv_transpose1d, F.conv_transpose2d)[self.dimensions - 1]
+        extra = self._output_padding(input, output_size)
+        return convolve(
+            input, self.weight, self.bias, self.stride, self.padding, extra, self.groups, self.dilation
+        )
+
+
+class ConvTranspose1d(_ConvTransposeNd):
+    """Transposed convolution of (N, C, L) or (C, L), weight (in_channels, out_channels / groups, kernel_size)."""
+
+    dimensions = 1
+
+
+class ConvTranspose2d(_ConvTransposeNd):
+    """Transposed convolution of (N, C, H, W) or (C, H, W), weight (in_channels, out_channels / groups, kH, kW)."""
+
+    dimensions = 2

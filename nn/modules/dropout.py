@@ -11,7 +11,8 @@ from tritium.tensor.tensor import Tensor
 
 
 class _DropoutNd(Module):
-    """Sets elements to zero with probability `p` and scales the others by 1 / (1 - p). ValueError for p outside [0, 1]."""
+    """Sets elements to zero with probability `p` and scales the others by 1 / (1 - p). ValueError for p outside [0,
+    1]."""
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()

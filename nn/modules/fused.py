@@ -1,8 +1,9 @@
 """Runs of Conv2d, BatchNorm2d and ReLU or ReLU6 computed as one operation, where nobody can tell the difference.
 
-In evaluation mode a batch norm is a scale and a shift of each channel: it goes into the convolution's weights, and the activation
-is applied to the result while it is in the cache. That is done for runs in a `Sequential` when no gradient is recorded, the
-modules are exactly of these classes, and none of them has hooks. The values are equal within rounding.
+In evaluation mode a batch norm is a scale and a shift of each channel: it goes into the convolution's weights, and
+the activation is applied to the result while it is in the cache. That is done for runs in a `Sequential` when no
+gradient is recorded, the modules are exactly of these classes, and none of them has hooks. The values are equal
+within rounding.
 """
 
 from __future__ import annotations
@@ -93,3 +94,35 @@ def can_fuse(conv: Conv2d, bn: BatchNorm2d | None, input: Any) -> bool:
         tensors += [t for t in (bn.weight, bn.bias, bn.running_mean, bn.running_var) if t is not None]
     dtype = input._a.dtype
     return dtype.kind == "f" and all(t._a.dtype == dtype for t in tensors) and not recording(input, *tensors)
+
+
+def run_residual(conv: Module, norm: Module, activation: Module | None, input: Any, shortcut: Any) -> Any:
+    """`activation(norm(conv(input)) + shortcut)`, the end of a residual block; as one operation under the same
+    conditions."""
+    run = [conv, norm] if activation is None else [conv, norm, activation]
+    if (
+        type(conv) is Conv2d
+        and type(norm) is BatchNorm2d
+        and (activation is None or type(activation) in ACTIVATIONS)
+        and not everywhere.active
+        and all(is_plain(module) for module in run)
+        and can_fuse(conv, norm, input)
+        and isinstance(shortcut, Tensor)
+        and shortcut.dtype is input.dtype
+        and not recording(shortcut)
+    ):
+        return conv_bn_act(
+            input,
+            conv.weight,
+            conv.bias,
+            (norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps),
+            shortcut,
+            None if activation is None else ACTIVATIONS[type(activation)],
+            conv.stride,
+            conv.padding,
+            conv.dilation,
+            conv.groups,
+        )
+    output = norm(conv(input))
+    output += shortcut
+    return output if activation is None else activation(output)

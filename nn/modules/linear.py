@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tritium.nn import functional as F, init
+from tritium.nn import functional as F
+from tritium.nn import init
 from tritium.nn.modules.module import Module
 from tritium.tensor.creation import empty
 from tritium.tensor.parameter import Parameter

@@ -1,4 +1,5 @@
-"""Losses as modules: each calls the function of the same name. https://docs.pytorch.org/docs/stable/nn.html#loss-functions
+"""Losses as modules: each calls the function of the same name.
+https://docs.pytorch.org/docs/stable/nn.html#loss-functions
 
 `reduction` is "none", "mean" or "sum"; `size_average` and `reduce` are its older form and warn.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from tritium.nn import functional as F
-from tritium.nn.functional import legacy_reduction
+from tritium.nn.losses import legacy_reduction
 from tritium.nn.modules.module import Module
 from tritium.tensor.tensor import Tensor
 

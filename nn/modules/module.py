@@ -11,10 +11,36 @@ from typing import Any, Self
 
 from tritium.nn.modules import state
 from tritium.nn.modules.convert import Convertible
-from tritium.nn.modules.hooks import HOOK_REGISTRIES, Hookable, Hooks, call_with_hooks, everywhere
+from tritium.nn.modules.hooks import (
+    HOOK_REGISTRIES,
+    Hookable,
+    Hooks,
+    call_with_hooks,
+    everywhere,
+    register_module_backward_hook,
+    register_module_buffer_registration_hook,
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+    register_module_full_backward_hook,
+    register_module_full_backward_pre_hook,
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
 from tritium.nn.modules.utils import indent, typename
 from tritium.tensor.parameter import Buffer, Parameter
 from tritium.tensor.tensor import Tensor
+
+__all__ = [
+    "Module",
+    "register_module_backward_hook",
+    "register_module_buffer_registration_hook",
+    "register_module_forward_hook",
+    "register_module_forward_pre_hook",
+    "register_module_full_backward_hook",
+    "register_module_full_backward_pre_hook",
+    "register_module_module_registration_hook",
+    "register_module_parameter_registration_hook",
+]
 
 
 class Module(Hookable, Convertible):
@@ -28,6 +54,7 @@ class Module(Hookable, Convertible):
     _version: int = 1
     training: bool
     call_super_init = False
+    _frozen = False  # set on a module that stays in evaluation mode (probe.freeze)
     _parameters: dict[str, Parameter | None]
     _buffers: dict[str, Tensor | None]
     _non_persistent_buffers_set: set[str]
@@ -111,8 +138,9 @@ class Module(Hookable, Convertible):
                 )
             if param.grad_fn is not None:
                 raise ValueError(
-                    f"Cannot assign non-leaf Tensor to parameter '{name}'. Model parameters must be created explicitly. "
-                    f"To express '{name}' as a function of another Tensor, compute the value in the forward() method."
+                    f"Cannot assign non-leaf Tensor to parameter '{name}'. Model parameters must be created "
+                    f"explicitly. To express '{name}' as a function of another Tensor, compute the value in the "
+                    "forward() method."
                 )
         self._parameters[name] = _through(everywhere.parameter_registration, self, name, param)
 
@@ -361,7 +389,7 @@ class Module(Hookable, Convertible):
         """
         if not isinstance(mode, bool):
             raise ValueError("training mode is expected to be boolean")
-        self.training = mode
+        self.training = mode and not self._frozen
         for child in self.children():
             child.train(mode)
         return self

@@ -1,11 +1,12 @@
-"""LayerNorm and GroupNorm. https://docs.pytorch.org/docs/stable/nn.html#normalization-layers"""
+"""LayerNorm, GroupNorm, RMSNorm. https://docs.pytorch.org/docs/stable/nn.html#normalization-layers"""
 
 from __future__ import annotations
 
 import numbers
 from typing import Any
 
-from tritium.nn import functional as F, init
+from tritium.nn import functional as F
+from tritium.nn import init
 from tritium.nn.modules.module import Module
 from tritium.tensor.creation import empty
 from tritium.tensor.parameter import Parameter
@@ -100,3 +101,36 @@ class GroupNorm(Module):
             f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, "
             f"bias={self.bias is not None}"
         )
+
+
+class RMSNorm(Module):
+    """Divides by the root mean square over the last dimensions (Zhang and Sennrich 2019). eps=None: the dtype's
+    epsilon."""
+
+    def __init__(
+        self,
+        normalized_shape: Any,
+        eps: float | None = None,
+        elementwise_affine: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        self.normalized_shape = as_shape(normalized_shape)
+        self.eps = eps
+        self.elementwise_affine = elementwise_affine
+        there = elementwise_affine
+        param = Parameter(empty(self.normalized_shape, device=device, dtype=dtype)) if there else None
+        self.register_parameter("weight", param)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Weight 1."""
+        if self.weight is not None:
+            init.ones_(self.weight)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.rms_norm(input, self.normalized_shape, self.weight, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"

@@ -11,7 +11,8 @@ from tritium.tensor.tensor import Tensor
 
 
 class _PadNd(Module):
-    """`padding`: one number for all sides, or (left, right, top, bottom, front, back) as far as there are dimensions."""
+    """`padding`: one number for all sides, or (left, right, top, bottom, front, back) as far as there are
+    dimensions."""
 
     dimensions: int
     mode: str

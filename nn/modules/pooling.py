@@ -1,4 +1,5 @@
-"""Pooling layers: each calls the function of the same name. https://docs.pytorch.org/docs/stable/nn.html#pooling-layers"""
+"""Pooling layers: each calls the function of the same name.
+https://docs.pytorch.org/docs/stable/nn.html#pooling-layers"""
 
 from __future__ import annotations
 
@@ -147,12 +148,21 @@ class AdaptiveAvgPool2d(_AdaptivePoolNd):
         return F.adaptive_avg_pool2d(input, self.output_size)
 
 
-class AdaptiveMaxPool2d(_AdaptivePoolNd):
-    """Maxima, to (N, C, H_out, W_out); with `return_indices` also where they were."""
-
+class _AdaptiveMaxPoolNd(_AdaptivePoolNd):
     def __init__(self, output_size: Any, return_indices: bool = False) -> None:
         super().__init__(output_size)
         self.return_indices = return_indices
+
+
+class AdaptiveMaxPool1d(_AdaptiveMaxPoolNd):
+    """Maxima, to (N, C, output_size); with `return_indices` also where they were."""
+
+    def forward(self, input: Tensor) -> Any:
+        return F.adaptive_max_pool1d(input, self.output_size, self.return_indices)
+
+
+class AdaptiveMaxPool2d(_AdaptiveMaxPoolNd):
+    """Maxima, to (N, C, H_out, W_out); with `return_indices` also where they were."""
 
     def forward(self, input: Tensor) -> Any:
         return F.adaptive_max_pool2d(input, self.output_size, self.return_indices)

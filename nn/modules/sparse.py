@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tritium.nn import functional as F, init
+from tritium.nn import functional as F
+from tritium.nn import init
 from tritium.nn.modules.module import Module
 from tritium.tensor.creation import empty
 from tritium.tensor.grad_mode import no_grad

@@ -247,7 +247,8 @@ def suggestions(missing: list[str], unexpected: list[str]) -> list[str]:
             wrapper = ", as DataParallel writes them" if prefix == "module." else ""
             return [
                 f'Did you mean the keys without their prefix "{prefix}"? All {len(unexpected)} unexpected keys have it'
-                f"{wrapper}: nn.modules.utils.consume_prefix_in_state_dict_if_present(state_dict, {prefix!r}) removes it."
+                f"{wrapper}: nn.modules.utils.consume_prefix_in_state_dict_if_present(state_dict, {prefix!r}) "
+                "removes it."
             ]
     given = set(unexpected)
     for prefix in dict.fromkeys(leading_parts(missing[0])):

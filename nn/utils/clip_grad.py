@@ -11,8 +11,8 @@ from typing import Any
 
 from tritium.tensor.creation import tensor
 from tritium.tensor.grad_mode import no_grad
-from tritium.tensor.ops.reduce import vector_norm
 from tritium.tensor.ops.join import stack
+from tritium.tensor.ops.reduce import vector_norm
 from tritium.tensor.tensor import Tensor
 
 

@@ -1,7 +1,7 @@
 """Activation functions and their derivatives. relu, sigmoid and tanh are with the pointwise ops.
 
-An ordinary backward is one fused kernel. When the backward is itself recorded (create_graph), the same derivative is computed by
-the formula in the table, from differentiable ops.
+An ordinary backward is one fused kernel. When the backward is itself recorded (create_graph), the same derivative is
+computed by the formula in the table, from differentiable ops.
 https://docs.pytorch.org/docs/stable/nn.functional.html#non-linear-activation-functions
 """
 
@@ -17,10 +17,11 @@ from tritium.tensor.grad_mode import mode
 from tritium.tensor.graph import Node, check_inplace, derivative, finish_inplace, record, recording, wrap
 from tritium.tensor.layout import wrap_dim
 from tritium.tensor.ops.pointwise import exp, gt, le, logical_and, logical_or, lt, node_kind, sigmoid, tanh, where
+from tritium.tensor.ops.special import erf
 from tritium.tensor.tensor import Tensor
 
-METHODS = ["erf", "prelu", "hardshrink"]
-FUNCTIONS = ["erf", "prelu", "hardshrink", "threshold", "threshold_", "celu", "celu_", "selu", "selu_"]
+METHODS = ["prelu", "hardshrink"]
+FUNCTIONS = ["prelu", "hardshrink", "threshold", "threshold_", "celu", "celu_", "selu", "selu_"]
 
 Formula = Callable[..., Tensor]
 
@@ -62,7 +63,8 @@ def apply(kernel: str, kind: type[Node], input: Tensor, constants: tuple[Any, ..
 def apply_(
     kernel: str, kind: type[Node], input: Tensor, constants: tuple[Any, ...], save_result: bool = False
 ) -> Tensor:
-    """The same in place. The node saves the result where the derivative can be told from it, else a copy of the input."""
+    """The same in place. The node saves the result where the derivative can be told from it, else a copy of the
+    input."""
     check_inplace(input)
     k = of(input._a)
     out = wrap(k.activation.forward[kernel](input._a, *constants))
@@ -74,7 +76,7 @@ def apply_(
     return finish_inplace(input, out)
 
 
-# ------------------------------------------------------------------------------------------------------ piecewise linear
+# -------------------------------------------------------------------------------------------- piecewise linear
 
 HardtanhBackward0 = backward_kind(
     "HardtanhBackward0", "hardtanh", lambda g, x, low, high: where(logical_or(x <= low, x >= high), 0.0, g)
@@ -206,7 +208,7 @@ def hardswish_(input: Tensor) -> Tensor:
     return apply_("hardswish", HardswishBackward0, input, ())
 
 
-# ----------------------------------------------------------------------------------------------------------- exponential
+# ------------------------------------------------------------------------------------------------- exponential
 # elu, selu and celu are one function of three constants: alpha, the output's scale, the input's scale below 0.
 
 
@@ -367,30 +369,12 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
     return out
 
 
-# ------------------------------------------------------------------------------------------------------------ erf, gelu
-
-
-@derivative
-def ErfBackward0(node: Any, grad: Tensor) -> Tensor:
-    (x,) = node.unpack()
-    return grad * exp(x * -x) * (2 / math.sqrt(math.pi))
+# ------------------------------------------------------------------------------------------------------- gelu
 
 
 def _normal(x: Tensor) -> tuple[Tensor, Tensor]:
     """The normal distribution's cumulative function and density."""
     return (erf(x * math.sqrt(0.5)) + 1) * 0.5, exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))
-
-
-def erf(input: Tensor) -> Tensor:
-    """The error function."""
-    if not input.is_floating_point():
-        input = input.float()
-    out = wrap(of(input._a).activation.forward["erf"](input._a))
-    if input._free:
-        out._free = True
-    if recording(input):
-        record(out, ErfBackward0, (input,), saved=(input,))
-    return out
 
 
 def _gelu_formula(g: Tensor, x: Tensor) -> Tensor:
@@ -421,7 +405,7 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     return apply("gelu", GeluBackward0, input, ())
 
 
-# ----------------------------------------------------------------------------------------------------------------- prelu
+# ------------------------------------------------------------------------------------------------------- prelu
 
 
 @derivative

@@ -1,6 +1,7 @@
 """Copies: clone, contiguous, other dtypes and devices, and writing one tensor into another."""
 from __future__ import annotations
 
+import builtins
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,9 @@ import numpy as np
 from tritium.kernels import of
 from tritium.tensor import device as devices
 from tritium.tensor.device import as_available
+from tritium.tensor.dtype import dtype as DType
 from tritium.tensor.dtype import (
+    ALL,
     as_dtype,
     bfloat16,
     bool_,
@@ -19,6 +22,7 @@ from tritium.tensor.dtype import (
     float32,
     float64,
     from_numpy_dtype,
+    get_default_dtype,
     int8,
     int16,
     int32,
@@ -40,19 +44,23 @@ from tritium.tensor.graph import (
     wrap,
 )
 from tritium.tensor.layout import (
+    array_like,
     channels_last,
     channels_last_3d,
     contiguous_format,
+    element_strides,
     is_channels_last,
     memory_format,
     preserve_format,
     shape_of,
+    suggests_channels_last,
+    wrap_dims,
 )
 from tritium.tensor.tensor import Tensor
 
 METHODS = ["clone", "contiguous", "is_contiguous", "to", "type", "type_as", "cpu", "cuda",
            "fill_", "zero_", "copy_",
-           "resize_", "set_", "share_memory_", "is_shared", "pin_memory", "is_pinned", "flip"]
+           "resize_", "resize_as_", "set_", "share_memory_", "is_shared", "pin_memory", "is_pinned", "flip"]
 
 
 @derivative
@@ -85,7 +93,11 @@ def _arrange(a: Any, format_: Any) -> Any:
     """A copy of an array in a memory format."""
     k = of(a).copy
     if format_ is preserve_format:
-        return k.clone(a)
+        if a.flags.forc and 1 not in a.shape:
+            return k.clone(a)
+        out = array_like(a, a.dtype, np.empty)
+        k.copy_into(out, a)
+        return out
     if format_ in (channels_last, channels_last_3d):
         rank = 4 if format_ is channels_last else 5
         if a.ndim != rank:
@@ -121,9 +133,15 @@ def contiguous(input: Tensor, memory_format: memory_format = contiguous_format) 
 
 def cast(input: Tensor, dt: Any) -> Tensor:
     """A copy in another dtype (a NumPy dtype), recorded in the graph."""
-    out = wrap(of(input._a).pointwise.cast(input._a, dt))
-    if input._free:
-        out._free = True
+    a = input._a
+    k = of(a)
+    if a.flags.forc or input._free:
+        out = wrap(k.pointwise.cast(a, dt))
+        if input._free:
+            out._free = True
+    else:
+        out = wrap(array_like(a, dt, np.empty))
+        k.copy.copy_into(out._a, a)
     if recording(input) and dt.kind not in "biu":
         record(out, ToCopyBackward0, (input,), ctx=input._a.dtype)
     return out
@@ -135,18 +153,17 @@ def to(input: Tensor, *args: Any, dtype: Any = None, device: Any = None, non_blo
 
     ``to(dtype)``, ``to(device)``, ``to(device, dtype)``, ``to(other)``, and all by keyword.
     https://docs.pytorch.org/docs/stable/generated/torch.Tensor.to.html"""
-    for x in args[:2]:
+    for position, x in enumerate(args):
         if isinstance(x, Tensor):
             other = x
-        elif x is None or isinstance(x, bool):
-            continue
-        elif isinstance(x, (str, int)) or isinstance(x, devices.device):
+        elif isinstance(x, (str, int, devices.device)) and not isinstance(x, bool):
             device = x
+        elif x is None or isinstance(x, bool):  # what follows: non_blocking, copy
+            rest = args[position + (x is None and position < 2):]
+            copy = rest[1] if len(rest) > 1 else copy
+            break
         else:
             dtype = x
-    rest = args[2:] if len(args) > 2 else ()
-    if len(rest) > 1:
-        copy = rest[1]
     if other is not None:
         dtype = other.dtype if dtype is None else dtype
     if device is not None:
@@ -155,15 +172,22 @@ def to(input: Tensor, *args: Any, dtype: Any = None, device: Any = None, non_blo
     if dt != input._a.dtype:
         out = cast(input, dt)
         return out if memory_format is preserve_format else contiguous(out, memory_format)
-    if copy:
-        out = clone(input, memory_format=memory_format)
-        if out._edge is not None:
-            out._edge = None
-            record(out, ToCopyBackward0, (input,), ctx=dt)
-        return out
-    if memory_format is not preserve_format and not is_contiguous(input, memory_format):
-        return clone(input, memory_format=memory_format)
-    return input
+    if not copy and (memory_format is preserve_format or _suggested(input) is memory_format):
+        return input
+    out = clone(input, memory_format=memory_format)
+    if out._edge is not None:
+        out._edge = None
+        record(out, ToCopyBackward0, (input,), ctx=dt)
+    return out
+
+
+def _suggested(input: Tensor) -> Any:
+    """The memory format that a tensor's strides tell of."""
+    materialize(input)
+    a = input._a
+    if not suggests_channels_last(a.shape, element_strides(a)):
+        return contiguous_format
+    return channels_last if a.ndim == 4 else channels_last_3d
 
 
 def _caster(name: str, dt: dtype) -> Any:
@@ -205,14 +229,18 @@ def type(input: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:  
     if dtype is None:
         return f"torch.{input.dtype.title}Tensor"
     if isinstance(dtype, str):
-        word = dtype.rpartition(".")[2].removesuffix("Tensor")
-        from tritium.tensor.dtype import ALL
-
-        dtype = next((d for d in ALL if d.title == word), None)
-        if dtype is None:
+        word = dtype.removeprefix("torch.").removeprefix("tritium.").removesuffix("Tensor")
+        named = next((d for d in ALL if d.title == word), None)
+        if named is None:
             raise ValueError(f"invalid type: '{dtype}'")
-    inner = getattr(dtype, "_dtype", None)
-    return to(input, inner if inner is not None else dtype)
+        return to(input, named)
+    if dtype is Tensor:
+        return to(input, get_default_dtype())
+    inner = getattr(dtype, "_dtype", dtype)
+    if not isinstance(inner, DType):
+        raise (ValueError(f"invalid type: '{inner.__name__}'") if isinstance(inner, builtins.type) else
+               TypeError("dtype must be a type, str, or dtype object"))
+    return to(input, inner)
 
 
 # --- writing --------------------------------------------------------------------------------
@@ -334,12 +362,23 @@ def resize_(input: Tensor, *sizes: Any, memory_format: Any = contiguous_format) 
     return input
 
 
+def resize_as_(input: Tensor, the_template: Tensor, *, memory_format: Any = None) -> Tensor:
+    """``resize_`` to the size of another tensor."""
+    return resize_(input, the_template._a.shape)
+
+
+TYPE_NAMES = {"float32": "float", "float64": "double", "float16": "c10::Half", "bfloat16": "c10::BFloat16",
+              "int64": "long int", "int32": "int", "int16": "short int", "int8": "signed char",
+              "uint8": "unsigned char", "bool": "bool", "complex64": "c10::complex<float>",
+              "complex128": "c10::complex<double>"}
+
+
 def set_(input: Tensor, source: Tensor | None = None) -> Tensor:
     """Take another tensor's memory, shape and strides."""
     with_data = source if source is not None else wrap(np.empty((0,), input._a.dtype))
     if input._a.dtype != with_data._a.dtype:
-        raise RuntimeError(f"Could not set tensor of type {from_numpy_dtype(with_data._a.dtype).name} to a tensor of "
-                           f"type {from_numpy_dtype(input._a.dtype).name}")
+        raise RuntimeError(f"Could not set tensor of type {TYPE_NAMES[with_data.dtype.name]} to a tensor of type "
+                           f"{TYPE_NAMES[input.dtype.name]}")
     input.data = with_data
     return input
 
@@ -369,16 +408,16 @@ def FlipBackward0(node: Any, grad: Tensor) -> Tensor:
     return flip(grad, node.ctx)
 
 
-def flip(input: Tensor, *dims: Any) -> Tensor:
+def flip(input: Tensor, *order: Any, dims: Any = None) -> Tensor:
     """A copy with the order of elements reversed along the given dimensions.
 
     Raises RuntimeError when a dimension appears twice."""
-    from tritium.tensor.layout import wrap_dims
-
-    ds = wrap_dims(shape_of(dims, "dims"), input._a.ndim)
+    if dims is None and not order:
+        raise TypeError('flip() missing 1 required positional arguments: "dims"')
+    ds = wrap_dims(shape_of(order if dims is None else (dims,), "dims"), input._a.ndim)
     out = wrap(of(input._a).copy.flip(input._a, ds))
+    if input._free:
+        out._free = True
     if recording(input):
         record(out, FlipBackward0, (input,), ctx=ds)
     return out
-
-

@@ -18,10 +18,11 @@ Supported combinations for non-constant padding:
 
 
 def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
-    """`input` with `pad` = (before last, after last, before last but one, ...) elements more; negative numbers cut off.
+    """`input` with `pad` = (before last, after last, before last but one, ...) elements more; negative numbers cut
+    off.
 
-    `mode`: "constant" (filled with `value`, 0 by default; any number of dimensions), "reflect", "replicate", "circular" (the
-    last one, two or three dimensions of a tensor with one or two more).
+    `mode`: "constant" (filled with `value`, 0 by default; any number of dimensions), "reflect", "replicate",
+    "circular" (the last one, two or three dimensions of a tensor with one or two more).
     Raises RuntimeError for amounts that do not fit the shape, NotImplementedError for an unknown mode or combination.
     """
     amounts = [int(n) for n in pad]
@@ -53,7 +54,7 @@ def _by_dimension(amounts: list[int], ndim: int) -> tuple[tuple[int, int], ...]:
     return ((0, 0),) * (ndim - len(pairs)) + tuple(reversed(pairs))
 
 
-# -------------------------------------------------------------------------------------------------------------- constant
+# ---------------------------------------------------------------------------------------------------- constant
 
 
 @derivative
@@ -71,7 +72,7 @@ def _constant(input: Tensor, amounts: tuple[tuple[int, int], ...], value: Any) -
     return out
 
 
-# ---------------------------------------------------------------------------------------- reflect, replicate, circular
+# ------------------------------------------------------------------------------ reflect, replicate, circular
 
 
 def _gather_backward(node: Any, grad: Tensor) -> Tensor:

@@ -50,8 +50,8 @@ def embedding(
 ) -> Tensor:
     """Rows of `weight` (V, D) by the numbers in `input` (any shape): (..., D).
 
-    `padding_idx`: a row that gets no gradient. `max_norm`: rows used whose norm is larger are scaled down to it first, in
-    place. `scale_grad_by_freq`: gradients are divided by how often the row occurs.
+    `padding_idx`: a row that gets no gradient. `max_norm`: rows used whose norm is larger are scaled down to it
+    first, in place. `scale_grad_by_freq`: gradients are divided by how often the row occurs.
     Raises RuntimeError for indices that are no int32/int64, IndexError for one outside [0, V), AssertionError for a
     padding_idx outside, NotImplementedError for sparse gradients.
     """

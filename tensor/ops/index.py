@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tritium.kernels import of
+from tritium.tensor import indexing
 from tritium.tensor.graph import derivative, record, recording, wrap
 from tritium.tensor.layout import broadcast_shapes, wrap_dim
 from tritium.tensor.ops import scatter as scatters
@@ -31,9 +32,9 @@ from tritium.tensor.ops.scatter import (  # noqa: F401  (one family: the methods
 from tritium.tensor.ops.view import expand
 from tritium.tensor.tensor import Tensor
 
-METHODS = [*scatters.METHODS, "index_select", "index_add", "index_copy", "index_fill", "masked_fill", "masked_select",
+METHODS = [*scatters.METHODS, "index_select", "index_add", "index_copy", "index_fill", "index_put", "masked_fill", "masked_select",
            "masked_scatter", "take", "put", "nonzero", "argwhere"]
-INPLACE = [*scatters.INPLACE, "index_add_", "index_copy_", "index_fill_", "masked_fill_", "masked_scatter_", "put_"]
+INPLACE = [*scatters.INPLACE, "index_add_", "index_copy_", "index_fill_", "index_put_", "masked_fill_", "masked_scatter_", "put_"]
 FUNCTIONS = list(METHODS)
 
 
@@ -240,6 +241,45 @@ def index_fill_(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     return _index_fill(input, dim, index, value, True)
 
 
+# --- elements by index tensors --------------------------------------------------------------------
+
+def _index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool, here: bool) -> Tensor:
+    check_tensor("index_put", "values", 2, values)
+    if input._a.dtype != values._a.dtype:
+        raise RuntimeError("Index put requires the source and destination dtypes match, got "
+                           f"{_title(input)} for the destination and {_title(values)} for the source.")
+    keys = [slice(None) if i is None else i.reshape(1) if i._a.ndim == 0 else i for i in indices]
+    used = sum(i._a.ndim if isinstance(i, Tensor) and i._a.dtype.kind == "b" else 1 for i in keys)
+    if used > input._a.ndim:
+        raise IndexError(f"too many indices for tensor of dimension {input._a.ndim} (got {used})")
+    _, key = indexing.parse(input, tuple(keys))
+    if key is None:
+        raise IndexError("index_put(): at least one index tensor is needed")
+    recorded = recording(input, values)
+    if here:
+        return indexing.index_put_(input, key, values, accumulate)
+    out = wrap(of(input._a).copy.clone(input._a))
+    indexing.index_put_(out, key, values.detach(), accumulate)
+    if input._free:
+        out._free = True
+    if recorded:
+        record(out, indexing.IndexPutBackward0, (input, values),
+               ctx=(input._a.shape, key, accumulate, values._a.shape))
+    return out
+
+
+def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = False) -> Tensor:
+    """A copy with ``values`` written (or added) at a tuple of index tensors, as in ``x[indices] = values``.
+
+    Raises RuntimeError for values of another dtype or shape, IndexError for indices out of range."""
+    return _index_put(input, indices, values, accumulate, False)
+
+
+def index_put_(input: Tensor, indices: Any, values: Tensor, accumulate: bool = False) -> Tensor:
+    """``index_put`` in place."""
+    return _index_put(input, indices, values, accumulate, True)
+
+
 # --- elements by mask ---------------------------------------------------------------------------
 
 @derivative
@@ -275,7 +315,7 @@ def _masked_fill(input: Tensor, mask: Tensor, value: Any, here: bool) -> Tensor:
                            f"{C_TYPES.get(name, name)}")
     x = input
     if m.shape != a.shape:
-        shape = broadcast_shapes(m.shape, a.shape) if m.ndim >= a.ndim else broadcast_shapes(a.shape, m.shape)
+        shape = broadcast_shapes(m.shape, a.shape)
         if shape != a.shape:
             if here:
                 raise RuntimeError(f"output with shape {list(a.shape)} doesn't match the broadcast shape "
@@ -316,7 +356,7 @@ def masked_select(input: Tensor, mask: Tensor, *, out: Tensor | None = None) -> 
         raise RuntimeError("masked_select: expected BoolTensor for mask")
     shape = a.shape
     if m.shape != shape:
-        shape = broadcast_shapes(m.shape, shape) if m.ndim >= a.ndim else broadcast_shapes(shape, m.shape)
+        shape = broadcast_shapes(m.shape, shape)
     r = wrap(of(a).index.masked_select(a, m))
     if recording(input):
         record(r, MaskedSelectBackward0, (input,), saved=(mask,), ctx=shape)

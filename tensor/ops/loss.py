@@ -29,7 +29,7 @@ def check_reduction(reduction: str) -> None:
         raise ValueError(f"{reduction} is not a valid value for reduction")
 
 
-# ------------------------------------------------------------------------------------------------------------------- nll
+# --------------------------------------------------------------------------------------------------------- nll
 
 
 @derivative
@@ -74,10 +74,10 @@ def nll_loss(
 ) -> Tensor:
     """The negative log-probability of the right class.
 
-    `input`: log-probabilities (C), (N, C) or (N, C, d1, ...); `target`: class numbers (), (N) or (N, d1, ...), int64 or
-    uint8; `weight`: one number per class, and "mean" divides by the sum of the samples' weights.
-    Raises ValueError for batch sizes that differ, RuntimeError for other shapes and dtypes that do not fit, IndexError for a
-    class number out of range.
+    `input`: log-probabilities (C), (N, C) or (N, C, d1, ...); `target`: class numbers (), (N) or (N, d1, ...), int64
+    or uint8; `weight`: one number per class, and "mean" divides by the sum of the samples' weights.
+    Raises ValueError for batch sizes that differ, RuntimeError for other shapes and dtypes that do not fit,
+    IndexError for a class number out of range.
     """
     check_reduction(reduction)
     _check_nll_sizes(input, target)
@@ -167,7 +167,7 @@ def _nll(
     return out
 
 
-# --------------------------------------------------------------------------------------------------------- cross entropy
+# ----------------------------------------------------------------------------------------------- cross entropy
 
 
 def cross_entropy(
@@ -182,8 +182,8 @@ def cross_entropy(
 
     `target`: class numbers as in `nll_loss`, or probabilities of the shape of `input` (floating point).
     `label_smoothing` mixes the target with the uniform distribution (Szegedy et al. 2015).
-    Raises what `nll_loss` raises, and RuntimeError for probabilities that are not floating point or come with an ignored
-    index, and a label_smoothing outside [0, 1].
+    Raises what `nll_loss` raises, and RuntimeError for probabilities that are not floating point or come with an
+    ignored index, and a label_smoothing outside [0, 1].
     """
     check_reduction(reduction)
     if not 0 <= label_smoothing <= 1:
@@ -249,7 +249,7 @@ def _smoothed(
     return nll * (1 - smoothing) + uniform * (smoothing / classes)
 
 
-# --------------------------------------------------------------------------------------------------- element-wise losses
+# ----------------------------------------------------------------------------------------- element-wise losses
 
 
 def _operands(name: str, input: Tensor, target: Tensor) -> tuple[Any, Any, Any]:
@@ -313,7 +313,8 @@ def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
 
 
 def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta: float = 1.0) -> Tensor:
-    """(x - t)^2 / (2 beta) near 0, |x - t| - beta / 2 outside [-beta, beta]. Raises RuntimeError for a negative beta."""
+    """(x - t)^2 / (2 beta) near 0, |x - t| - beta / 2 outside [-beta, beta]. Raises RuntimeError for a negative
+    beta."""
     if beta < 0:
         raise RuntimeError("smooth_l1_loss does not support negative values for beta.")
     if beta == 0:
@@ -322,7 +323,8 @@ def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta:
 
 
 def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
-    """(x - t)^2 / 2 near 0, delta (|x - t| - delta / 2) outside [-delta, delta]. Raises RuntimeError unless delta > 0."""
+    """(x - t)^2 / 2 near 0, delta (|x - t| - delta / 2) outside [-delta, delta]. Raises RuntimeError unless delta >
+    0."""
     if delta <= 0:
         raise RuntimeError("huber_loss does not support non-positive values for delta.")
     return _regress("huber", HuberLossBackward0, input, target, reduction, delta)
@@ -358,7 +360,8 @@ def BinaryCrossEntropyBackward0(node: Any, grad: Tensor) -> Any:
 def binary_cross_entropy(
     input: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean"
 ) -> Tensor:
-    """-(t log x + (1 - t) log(1 - x)) for probabilities x and t; logarithms are at least -100. `weight` rescales elements.
+    """-(t log x + (1 - t) log(1 - x)) for probabilities x and t; logarithms are at least -100. `weight` rescales
+    elements.
 
     Raises ValueError for sizes that differ, RuntimeError for another dtype than the input's or values outside [0, 1].
     """
@@ -432,8 +435,9 @@ def binary_cross_entropy_with_logits(
 
 
 def kl_div(input: Tensor, target: Tensor, reduction: str = "mean", log_target: bool = False) -> Tensor:
-    """The Kullback-Leibler divergence t (log t - x) of log-probabilities x from probabilities t (or, with `log_target`,
-    log-probabilities). "batchmean" divides the sum by the first size; "mean" by the number of elements."""
+    """The Kullback-Leibler divergence t (log t - x) of log-probabilities x from probabilities t (or, with
+    `log_target`, log-probabilities). "batchmean" divides the sum by the first size; "mean" by the number of
+    elements."""
     if reduction != "batchmean":
         check_reduction(reduction)
     if log_target:

@@ -12,7 +12,7 @@ from tritium.tensor.graph import bump, materialize
 from tritium.tensor.tensor import Tensor
 
 
-def write_out(name: str, out: Tensor, result: Tensor, *operands: Any) -> Tensor:
+def write_out(name: str, out: Tensor, result: Tensor, *operands: Any, any_dtype: bool = False) -> Tensor:
     """Write ``result`` into ``out`` and return ``out``, as PyTorch's ``out=`` does.
 
     Raises RuntimeError when something requires grad, or the result's dtype does not fit. Warns when ``out`` has to be
@@ -23,7 +23,7 @@ def write_out(name: str, out: Tensor, result: Tensor, *operands: Any) -> Tensor:
         raise RuntimeError(f"{name}(): functions with out=... arguments don't support automatic differentiation, but "
                            "one of the arguments requires grad.")
     a, r = out._a, result._a
-    if not can_cast(from_numpy_dtype(r.dtype), from_numpy_dtype(a.dtype)):
+    if not any_dtype and not can_cast(from_numpy_dtype(r.dtype), from_numpy_dtype(a.dtype)):
         raise RuntimeError(f"result type {from_numpy_dtype(r.dtype).title} can't be cast to the desired output type "
                            f"{from_numpy_dtype(a.dtype).title}")
     materialize(out)

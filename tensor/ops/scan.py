@@ -15,6 +15,7 @@ from tritium.tensor.grad_mode import is_grad_enabled
 from tritium.tensor.graph import derivative, record, recording, wrap
 from tritium.tensor.layout import wrap_dim
 from tritium.tensor.ops.arguments import not_implemented
+from tritium.tensor.ops.join import cat
 from tritium.tensor.ops.out import write_out
 from tritium.tensor.ops.pointwise import inplace
 from tritium.tensor.ops.scatter import scatter_add
@@ -76,8 +77,6 @@ def CumprodBackward0(node: Any, grad: Tensor) -> Tensor:
 
 def _cumprod_backward_by_element(grad: Tensor, x: Tensor, d: int) -> Tensor:
     """One element after the other, with nothing divided: right, and differentiable, also where elements are 0."""
-    from tritium.tensor.ops.join import cat
-
     parts = []
     n = x._a.shape[d]
     for k in range(n):
@@ -186,8 +185,6 @@ def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None
 
     ``prepend``, ``append``: elements put before and behind first. Raises RuntimeError for a 0-d tensor, a negative
     ``n``, or shapes that do not fit."""
-    from tritium.tensor.ops.join import cat
-
     a = input._a
     if a.ndim == 0:
         raise RuntimeError("diff expects input to be at least one-dimensional")

@@ -30,7 +30,12 @@ def changed(input: Tensor, here: bool, write: Callable[[Any], None], kind: Any =
     recorded = recording(*inputs)
     if here:
         check_inplace(input)
-        if not recorded and not any(np.may_share_memory(input._a, t._a) for t in inputs[1:]):
+        shared = [t._a for t in inputs[1:] if np.may_share_memory(input._a, t._a)]
+        if input._a.flags.c_contiguous and any(s.flags.c_contiguous for s in shared):
+            raise RuntimeError("unsupported operation: some elements of the input tensor and the written-to tensor refer "
+                               "to a single memory location. Please clone() the tensor before performing the "
+                               "operation.")
+        if not recorded and not shared:
             write(input._a)
             bump(input)
             return input

@@ -15,6 +15,7 @@ from tritium.tensor.graph import Node, derivative, record, recording, wrap
 from tritium.tensor.layout import wrap_dim
 from tritium.tensor.ops.arguments import check_tensor, not_implemented
 from tritium.tensor.ops.out import write_out
+from tritium.tensor.ops.pointwise import node_kind
 from tritium.tensor.promotion import NUMBERS, cast_operands, result_type
 from tritium.tensor.tensor import Tensor
 
@@ -161,9 +162,7 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0, *, out
     return r if out is None else write_out("histc", out, r)
 
 
-@derivative
-def NotImplementedBincount(node: Any, grad: Tensor) -> Any:
-    return _no_derivative("bincount")
+NotImplementedBackward = node_kind("NotImplemented", lambda node, grad: _no_derivative("bincount"))
 
 
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
@@ -181,7 +180,7 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
         raise RuntimeError("weights should be 1-d and have the same length as input")
     r = wrap(of(a).sort.bincount(a, None if weights is None else weights._a, int(minlength)))
     if weights is not None and recording(weights):
-        record(r, NotImplementedBincount, (weights,))
+        record(r, NotImplementedBackward, (weights,))
     return r
 
 

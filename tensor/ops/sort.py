@@ -269,8 +269,7 @@ def _quantile(name: str, input: Tensor, q: Any, dim: int | None, keepdim: bool, 
         if keepdim and a.ndim:
             shape[d] = 1
             r = r.reshape((qs.size, *shape))
-    if qs.ndim == 0:
-        r = make_view(r, r._a.reshape(r._a.shape[1:]), SqueezeBackward4, r._a.shape)
+    r = make_view(r, r._a.reshape(r._a.shape[1:]) if qs.ndim == 0 else r._a.view(), SqueezeBackward4, r._a.shape)
     return r if out is None else write_out(name, out, r, input)
 
 

@@ -1,16 +1,18 @@
-"""Views: other shapes, strides and offsets over the same memory.
+"""Views: other shapes, orders of dimensions and types over the same memory.
 
 A view changes metadata only. Each op checks its arguments, makes a NumPy view, and gives it a node whose derivative is
-the inverse rearrangement.
+the inverse rearrangement. Views of a part are in ``parts.py``, windows with any strides in ``region.py``.
 https://docs.pytorch.org/docs/stable/tensor_view.html
 """
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
-from tritium.tensor.dtype import as_dtype, dtype, from_numpy_dtype
+from tritium.tensor.dtype import as_dtype, from_numpy_dtype
+from tritium.tensor.dtype import dtype as DType
 from tritium.tensor.graph import (
     alias,
     derivative,
@@ -21,17 +23,26 @@ from tritium.tensor.graph import (
     version_of,
     wrap,
 )
-from tritium.tensor.layout import (
-    as_strided_array,
-    contiguous_strides,
-    element_strides,
-    infer_shape,
-    shape_of,
-    wrap_dim,
-    wrap_dims,
+from tritium.tensor.layout import broadcast_shapes, infer_shape, shape_of, wrap_dim, wrap_dims
+from tritium.tensor.ops.parts import (  # noqa: F401  (one family: all views can be had from here)
+    SelectBackward0,
+    SliceBackward0,
+    chunk,
+    diagonal,
+    dsplit,
+    hsplit,
+    narrow,
+    scatter_basic,
+    select,
+    split,
+    split_with_sizes,
+    tensor_split,
+    unbind,
+    unfold,
+    vsplit,
 )
-from tritium.tensor.storage import address_of, storage_elements
-from tritium.tensor.tensor import Tensor
+from tritium.tensor.ops.region import as_strided  # noqa: F401
+from tritium.tensor.tensor import Size, Tensor
 
 # --- shape ------------------------------------------------------------------------------------
 
@@ -63,15 +74,18 @@ def try_view(a: Any, shape: tuple[int, ...]) -> Any:
     return v
 
 
-def view(input: Tensor, *shape: Any) -> Tensor:
+def view(input: Tensor, *shape: Any, size: Any = None, dtype: Any = None) -> Tensor:
     """The same data under another shape (one size may be -1), or reinterpreted as another dtype.
 
     Raises RuntimeError when the strides do not allow it, or the sizes do not fit."""
-    if len(shape) == 1 and isinstance(shape[0], (dtype, type)):
-        return view_dtype(input, as_dtype(shape[0]))
-    materialize(input)
+    if dtype is not None or (len(shape) == 1 and isinstance(shape[0], (DType, type))):
+        return view_dtype(input, as_dtype(shape[0] if dtype is None else dtype))
+    if input._free:
+        materialize(input)
     a = input._a
-    sizes = infer_shape(shape_of(shape), a.size)
+    sizes = _sizes("view", shape, size)
+    if -1 in sizes or math.prod(sizes) != a.size:
+        sizes = infer_shape(sizes, a.size)
     v = try_view(a, sizes)
     if v is None:
         raise RuntimeError("view size is not compatible with input tensor's size and stride (at least one dimension "
@@ -79,7 +93,16 @@ def view(input: Tensor, *shape: Any) -> Tensor:
     return make_view(input, v, ViewBackward0, a.shape)
 
 
-def view_dtype(input: Tensor, dt: dtype) -> Tensor:
+def _sizes(name: str, sizes: tuple[Any, ...], keyword: Any) -> tuple[int, ...]:
+    """The sizes in ``f(2, 3)``, ``f((2, 3))`` or by keyword."""
+    if keyword is not None:
+        sizes = (keyword,)
+    elif not sizes:
+        raise TypeError(f'{name}() missing 1 required positional arguments: "size"')
+    return shape_of(sizes)
+
+
+def view_dtype(input: Tensor, dt: DType) -> Tensor:
     """The same bytes as another dtype. The last dimension grows or shrinks when the sizes differ.
 
     Raises RuntimeError when it cannot."""
@@ -103,17 +126,20 @@ def view_dtype(input: Tensor, dt: dtype) -> Tensor:
     return make_view(input, a.view(dt.np), AliasBackward0)
 
 
-def reshape(input: Tensor, *shape: Any) -> Tensor:
+def reshape(input: Tensor, *sizes: Any, shape: Any = None) -> Tensor:
     """The data under another shape: a view where the strides allow it, a copy where not.
 
     Raises RuntimeError when the sizes do not fit."""
-    sizes = infer_shape(shape_of(shape, "shape"), input._a.size)
-    materialize(input)
+    if input._free:
+        materialize(input)
     a = input._a
-    v = try_view(a, sizes)
+    wanted = _sizes("reshape", sizes, shape)
+    if -1 in wanted or math.prod(wanted) != a.size:
+        wanted = infer_shape(wanted, a.size)
+    v = try_view(a, wanted)
     if v is not None:
         return make_view(input, v, ViewBackward0, a.shape)
-    out = wrap(a.reshape(sizes))
+    out = wrap(a.reshape(wanted))
     if recording(input):
         record(out, UnsafeViewBackward0, (input,), ctx=a.shape)
     return out
@@ -163,7 +189,9 @@ def unflatten(input: Tensor, dim: int, sizes: Any) -> Tensor:
         raise RuntimeError("unflatten: sizes must be non-empty")
     try:
         inner = infer_shape(sizes, shape[d])
-    except RuntimeError:
+    except RuntimeError as error:
+        if "only one dimension" in str(error):
+            raise RuntimeError(f"unflatten got an unexpected error:\n{error}") from None
         raise RuntimeError(f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {d} "
                            f"({shape[d]}) in the input tensor") from None
     return view(input, (*shape[:d], *inner, *shape[d + 1:]))
@@ -206,7 +234,7 @@ def unsqueeze(input: Tensor, dim: int) -> Tensor:
     materialize(input)
     a = input._a
     d = wrap_dim(dim, a.ndim, 1)
-    return make_view(input, np.expand_dims(a, d), UnsqueezeBackward0, d)
+    return make_view(input, a[(slice(None),) * d + (None,)] if d else a[None], UnsqueezeBackward0, d)
 
 
 # --- order of dimensions -------------------------------------------------------------------------
@@ -226,17 +254,17 @@ def TBackward0(node: Any, grad: Tensor) -> Tensor:
     return t(grad)
 
 
-def permute(input: Tensor, *dims: Any) -> Tensor:
+def permute(input: Tensor, *order: Any, dims: Any = None) -> Tensor:
     """The dimensions in another order.
 
     Raises RuntimeError when ``dims`` is no permutation."""
-    order = shape_of(dims, "dims")
+    order = _sizes("permute", order, dims)
     materialize(input)
     a = input._a
     if len(order) != a.ndim:
         raise RuntimeError("permute(sparse_coo): number of dimensions in the tensor input does not match the length "
                            f"of the desired ordering of dimensions i.e. input.dim() = {a.ndim} is not equal to "
-                           f"len(dims) = {len(order)}".replace("(sparse_coo)", ""))
+                           f"len(dims) = {len(order)}")
     order = tuple(wrap_dim(d, a.ndim) for d in order)
     if len(set(order)) != len(order):
         raise RuntimeError("permute(): duplicate dims are not allowed.")
@@ -271,19 +299,43 @@ def numpy_T(input: Tensor) -> Tensor:
 
 
 def matrix_T(input: Tensor) -> Tensor:
-    """``Tensor.mT``: the last two dimensions exchanged.
+    """``Tensor.mT``: the last two dimensions exchanged; a 0-d tensor as it is.
 
-    Raises RuntimeError for fewer than two dimensions."""
-    if input._a.ndim < 2:
-        raise RuntimeError("tensor.mT is only supported on matrices or batches of matrices. Got "
-                           f"{input._a.ndim}-D tensor.")
-    return transpose(input, -2, -1)
+    Raises RuntimeError for one dimension."""
+    return _matrix_transpose("mT", input)
+
+
+def matrix_H(input: Tensor) -> Tensor:
+    """``Tensor.mH``: the conjugate transpose of the last two dimensions; a 0-d tensor conjugated.
+
+    Raises RuntimeError for one dimension."""
+    return _matrix_transpose("mH", input).conj()
+
+
+def _matrix_transpose(name: str, input: Tensor) -> Tensor:
+    if input._a.ndim == 1:
+        raise RuntimeError(f"tensor.{name} is only supported on matrices or batches of matrices. Got 1-D tensor.")
+    return transpose(input, -2, -1) if input._a.ndim else input
+
+
+def numpy_H(input: Tensor) -> Tensor:
+    """``Tensor.H``: the conjugate transpose of a matrix; a 0-d tensor conjugated.
+
+    Raises RuntimeError for one dimension, or more than two."""
+    if input._a.ndim not in (0, 2):
+        raise RuntimeError(f"tensor.H is only supported on matrices (2-D tensors). Got {input._a.ndim}-D tensor."
+                           + (" For batches of matrices, consider using tensor.mH" if input._a.ndim > 2 else ""))
+    return _matrix_transpose("H", input).conj()
 
 
 def adjoint(input: Tensor) -> Tensor:
-    """``Tensor.mH``: the conjugate transpose of the last two dimensions."""
-    out = matrix_T(input)
-    return out.conj() if out.is_complex() else out
+    """The conjugate transpose of the last two dimensions.
+
+    Raises RuntimeError for fewer than two dimensions."""
+    if input._a.ndim < 2:
+        raise RuntimeError("tensor.adjoint() is only supported on matrices or batches of matrices. Got "
+                           f"{input._a.ndim}-D tensor.")
+    return transpose(input, -2, -1).conj()
 
 
 def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
@@ -299,6 +351,8 @@ def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     for name, dims in (("source", src), ("destination", dst)):
         if len(set(dims)) != len(dims):
             raise RuntimeError(f"movedim: repeated dim in `{name}` ({dims})")
+    if not n:
+        return permute(input, ())
     order = [-1] * n
     for s, d in zip(src, dst, strict=True):
         order[d] = s
@@ -308,191 +362,6 @@ def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
 
 moveaxis = movedim
 
-# --- parts -----------------------------------------------------------------------------------
-
-
-@derivative
-def SelectBackward0(node: Any, grad: Tensor) -> Tensor:
-    return scatter_basic(grad, *node.ctx)
-
-
-@derivative
-def SliceBackward0(node: Any, grad: Tensor) -> Tensor:
-    return scatter_basic(grad, *node.ctx)
-
-
-@derivative
-def ScatterBasicBackward0(node: Any, grad: Tensor) -> Tensor:
-    from tritium.tensor.indexing import basic_view
-
-    return basic_view(grad, node.ctx, SliceBackward0)
-
-
-def scatter_basic(grad: Tensor, shape: Any, key: Any) -> Tensor:
-    """Zeros of ``shape`` with ``grad`` written at the basic index ``key``: the derivative of basic indexing."""
-    a = np.zeros(shape, grad._a.dtype)
-    a[key] = grad._a
-    out = wrap(a)
-    if recording(grad):
-        record(out, ScatterBasicBackward0, (grad,), ctx=key)
-    return out
-
-
-def select(input: Tensor, dim: int, index: Any) -> Tensor:
-    """The part at ``index`` of dimension ``dim``, without that dimension.
-
-    Raises IndexError for a 0-d tensor or an index out of range."""
-    materialize(input)
-    a = input._a
-    if a.ndim == 0:
-        raise IndexError("select() cannot be applied to a 0-dim tensor.")
-    d = wrap_dim(dim, a.ndim)
-    i, n = index.__index__(), a.shape[d]
-    if not -n <= i < n:
-        raise IndexError(f"select(): index {i} out of range for tensor of size {list(a.shape)} at dimension {d}")
-    key = (slice(None),) * d + (i, ...)  # the ellipsis keeps the part of a vector a (0-d) view, not a scalar
-    return make_view(input, a[key], SelectBackward0, (a.shape, key))
-
-
-def narrow(input: Tensor, dim: int, start: Any, length: int) -> Tensor:
-    """``length`` entries of dimension ``dim`` from ``start`` on.
-
-    Raises RuntimeError or IndexError when they are not all there."""
-    materialize(input)
-    a = input._a
-    if a.ndim == 0:
-        raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")
-    d, n = wrap_dim(dim, a.ndim), a.shape[wrap_dim(dim, a.ndim)]
-    s = int(start)
-    if length < 0:
-        raise RuntimeError("narrow(): length must be non-negative.")
-    if not -n <= s <= n:
-        raise IndexError(f"start out of range (expected to be in range of [-{n}, {n}], but got {s})")
-    s = s + n if s < 0 else s
-    if s + length > n:
-        raise RuntimeError(f"start ({s}) + length ({length}) exceeds dimension size ({n}).")
-    key = (slice(None),) * d + (slice(s, s + length),)
-    return make_view(input, a[key], SliceBackward0, (a.shape, key))
-
-
-@derivative
-def UnbindBackward0(node: Any, grad: Tensor) -> Tensor:
-    return scatter_basic(grad, *node.ctx)
-
-
-@derivative
-def SplitBackward0(node: Any, grad: Tensor) -> Tensor:
-    return scatter_basic(grad, *node.ctx)
-
-
-@derivative
-def SplitWithSizesBackward0(node: Any, grad: Tensor) -> Tensor:
-    return scatter_basic(grad, *node.ctx)
-
-
-def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
-    """All parts of one dimension, each without it."""
-    materialize(input)
-    a = input._a
-    if a.ndim == 0:
-        raise RuntimeError("Dimension specified as 0 but tensor has no dimensions")
-    d = wrap_dim(dim, a.ndim)
-    lead = (slice(None),) * d
-    # the ellipsis keeps a one-dimensional part a (0-d) view instead of a scalar
-    return tuple([make_view(input, a[(*lead, i, ...)], UnbindBackward0, (a.shape, (*lead, i, ...)))
-                  for i in range(a.shape[d])])
-
-
-def split(input: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
-    """Parts of the given size (the last may be smaller), or of the given sizes, along ``dim``.
-
-    Raises RuntimeError when the sizes do not add up."""
-    materialize(input)
-    a = input._a
-    if a.ndim == 0:
-        raise RuntimeError("split expects at least a 1-dimensional tensor")
-    d, n = wrap_dim(dim, a.ndim), a.shape[wrap_dim(dim, a.ndim)]
-    if hasattr(split_size_or_sections, "__index__") and not isinstance(split_size_or_sections, (list, tuple)):
-        size = split_size_or_sections.__index__()
-        if size < 0:
-            raise RuntimeError(f"split expects split_size be non-negative, but got split_size={size}")
-        if size == 0 and n:
-            raise RuntimeError(f"split_size can only be 0 if dimension size is 0, but got dimension size of {n}")
-        sizes = [min(size, n - i) for i in range(0, n, size)] if n else [0]
-        return _parts(input, d, sizes, SplitBackward0)
-    sizes = [int(s) for s in split_size_or_sections]
-    if sum(sizes) != n or min(sizes, default=0) < 0:
-        raise RuntimeError(f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at "
-                           f"dimension {d}), but got split_sizes={sizes}")
-    return _parts(input, d, sizes, SplitWithSizesBackward0)
-
-
-def _parts(input: Tensor, d: int, sizes: Any, kind: Any) -> tuple[Tensor, ...]:
-    a, out, start = input._a, [], 0
-    for size in sizes:
-        key = (slice(None),) * d + (slice(start, start + size),)
-        out.append(make_view(input, a[key], kind, (a.shape, key)))
-        start += size
-    return tuple(out)
-
-
-def split_with_sizes(input: Tensor, split_sizes: Any, dim: int = 0) -> tuple[Tensor, ...]:
-    """Parts of the given sizes along ``dim``."""
-    return split(input, list(split_sizes), dim)
-
-
-def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-    """At most ``chunks`` parts of equal size (the last may be smaller) along ``dim``.
-
-    Raises RuntimeError when ``chunks`` is not positive."""
-    if input._a.ndim == 0:
-        raise RuntimeError("chunk expects at least a 1-dimensional tensor")
-    if chunks <= 0:
-        raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
-    materialize(input)
-    d = wrap_dim(dim, input._a.ndim)
-    n = input._a.shape[d]
-    size = -(-n // chunks)
-    if size == 0:
-        return _parts(input, d, [0] * chunks, SplitWithSizesBackward0)
-    return split(input, size, dim)
-
-
-def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
-    """Parts as NumPy's ``array_split`` makes them.
-
-    Raises RuntimeError when the number of sections is not positive."""
-    materialize(input)
-    a = input._a
-    if a.ndim == 0:
-        raise RuntimeError("tensor_split expected at least a 1-dimensional tensor, but got a tensor with 0 dims")
-    d = wrap_dim(dim, a.ndim)
-    n = a.shape[d]
-    if isinstance(indices_or_sections, Tensor):
-        indices_or_sections = indices_or_sections.tolist()
-    if isinstance(indices_or_sections, int):
-        if indices_or_sections <= 0:
-            raise RuntimeError(f"number of sections must be larger than 0, got {indices_or_sections}")
-        size, extra = divmod(n, indices_or_sections)
-        return _parts(input, d, [size + (i < extra) for i in range(indices_or_sections)], SliceBackward0)
-    out, start = [], 0
-    for end in (*indices_or_sections, n):
-        key = (slice(None),) * d + (slice(start, end),)
-        out.append(make_view(input, a[key], SliceBackward0, (a.shape, key)))
-        start = end
-    return tuple(out)
-
-
-def hsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
-    """``tensor_split`` along the columns (dimension 1; 0 of a vector)."""
-    return tensor_split(input, indices_or_sections, 0 if input._a.ndim == 1 else 1)
-
-
-def vsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
-    """``tensor_split`` along the rows."""
-    return tensor_split(input, indices_or_sections, 0)
-
-
 # --- repetition ---------------------------------------------------------------------------------
 
 @derivative
@@ -500,11 +369,11 @@ def ExpandBackward0(node: Any, grad: Tensor) -> Tensor:
     return grad.sum_to_size(node.ctx)
 
 
-def expand(input: Tensor, *sizes: Any) -> Tensor:
+def expand(input: Tensor, *sizes: Any, size: Any = None, implicit: bool = False) -> Tensor:
     """Dimensions of size 1 repeated without a copy; -1 keeps a size, new dimensions go in front.
 
     Raises RuntimeError when the sizes do not fit."""
-    shape = shape_of(sizes)
+    shape = _sizes("expand", sizes, size)
     materialize(input)
     a = input._a
     extra = len(shape) - a.ndim
@@ -520,6 +389,8 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
                 raise RuntimeError(f"The expanded size of the tensor ({n}) isn't allowed in a leading, non-existing "
                                    f"dimension {i}")
             n = have
+        elif n < 0:
+            raise RuntimeError("numel: integer multiplication overflow")
         elif have != 1 and have != n:
             raise RuntimeError(f"The expanded size of the tensor ({n}) must match the existing size ({have}) at "
                                f"non-singleton dimension {i}.  Target sizes: {list(shape)}.  Tensor sizes: "
@@ -536,7 +407,9 @@ def broadcast_array(a: Any, shape: tuple[int, ...]) -> Any:
     strides = [0] * extra + [0 if h == 1 and n != 1 else s
                              for n, h, s in zip(shape[extra:], a.shape, a.strides, strict=True)]
     if 0 in shape:
-        return np.empty(shape, a.dtype)
+        return np.ndarray(shape, a.dtype, np.empty(0, a.dtype), 0, strides)
+    if a.flags.c_contiguous and a.dtype.kind != "V":
+        return np.ndarray(shape, a.dtype, a, 0, strides)
     return np.lib.stride_tricks.as_strided(a, shape, strides)
 
 
@@ -551,12 +424,33 @@ def broadcast_to(input: Tensor, size: Any) -> Tensor:
 
 
 def broadcast_tensors(*tensors: Any) -> tuple[Tensor, ...]:
-    """All tensors expanded to the shape they broadcast to."""
-    from tritium.tensor.layout import broadcast_shapes
+    """All tensors expanded to the shape they broadcast to.
 
-    ts = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else tensors
-    shape = broadcast_shapes(*[x._a.shape for x in ts])
-    return tuple([expand(x, shape) for x in ts])
+    Raises RuntimeError when there is none, TypeError for what is no tensor."""
+    for i, x in enumerate(tensors):
+        if not isinstance(x, Tensor):
+            raise TypeError(f"expected Tensor as element {i} in argument 0, but got {type(x).__name__}")
+    shape = broadcast_shapes(*[x._a.shape for x in tensors])
+    return tuple([expand(x, shape) for x in tensors])
+
+
+def broadcast_sizes(*shapes: Any) -> Size:
+    """``tritium.broadcast_shapes``: the shape that shapes (or sizes, for one dimension) broadcast to.
+
+    Raises RuntimeError when there is none."""
+    out: list[int] = []
+    for k, shape in enumerate(shapes):
+        sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+        out = [1] * (len(sizes) - len(out)) + out
+        for i in range(-1, -len(sizes) - 1, -1):
+            if sizes[i] < 0:
+                raise RuntimeError(f"Trying to create tensor with negative dimension ({sizes[i]}): ({sizes[i]})")
+            if sizes[i] not in (1, out[i]) and out[i] != 1:
+                raise RuntimeError(f"Attempting to broadcast a dimension of length {sizes[i]} at {i}! Mismatching "
+                                   f"argument at index {k} had {sizes}; but expected shape should be broadcastable to "
+                                   f"{out}")
+            out[i] = sizes[i] if out[i] == 1 else out[i]
+    return Size(out)
 
 
 def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
@@ -569,199 +463,16 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     for x in ts:
         if x._a.ndim > 1:
             raise RuntimeError(f"torch.meshgrid: Expected 0D or 1D tensor in the tensor list but got: {x}")
+        if x._a.dtype != ts[0]._a.dtype:
+            raise RuntimeError("meshgrid expects all tensors to have the same dtype")
     if indexing == "xy" and len(ts) >= 2:
         ts[0], ts[1] = ts[1], ts[0]
     shape = tuple(x._a.size for x in ts)
     out = [expand(reshape(x, (1,) * i + (-1,) + (1,) * (len(ts) - 1 - i)), shape) for i, x in enumerate(ts)]
     if indexing == "xy" and len(ts) >= 2:
-        out = [transpose(g, 0, 1) for g in (out[1], out[0], *out[2:])]
+        out[0], out[1] = out[1], out[0]
     return tuple(out)
 
-
-# --- diagonals, windows ------------------------------------------------------------------------
-
-@derivative
-def DiagonalBackward0(node: Any, grad: Tensor) -> Tensor:
-    return put_region(grad, node.ctx)
-
-
-def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
-    """The diagonal of two dimensions, as the last dimension of the result.
-
-    Raises RuntimeError when the two dimensions are the same."""
-    materialize(input)
-    a = input._a
-    d1, d2 = wrap_dim(dim1, a.ndim), wrap_dim(dim2, a.ndim)
-    if d1 == d2:
-        raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
-    v = a.diagonal(offset, d1, d2)
-    if v.size:  # NumPy's diagonal is read-only: take the same window of the writable array
-        first = [0] * a.ndim
-        first[d2 if offset > 0 else d1] = abs(offset)
-        start = sum(f * s for f, s in zip(first, element_strides(a), strict=True))
-        v = as_strided_array(a, v.shape, [s // a.itemsize for s in v.strides], start)
-    return make_view(input, v, DiagonalBackward0, Region(a, v))
-
-
-@derivative
-def UnfoldBackward0(node: Any, grad: Tensor) -> Tensor:
-    return put_region(grad, node.ctx)
-
-
-def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
-    """All windows of ``size`` along a dimension, ``step`` apart, as a new last dimension: a view.
-
-    Raises RuntimeError for a size over the dimension's, or a step that is not positive."""
-    materialize(input)
-    a = input._a
-    if a.ndim == 0:
-        if size > 1:
-            raise RuntimeError(f"maximum size for tensor at dimension 0 is 1 but size is {size}")
-        return make_view(input, a.reshape(1), UnfoldBackward0, Region(a, a.reshape(1)))
-    d = wrap_dim(dimension, a.ndim)
-    if size > a.shape[d]:
-        raise RuntimeError(f"maximum size for tensor at dimension {d} is {a.shape[d]} but size is {size}")
-    if step <= 0:
-        raise RuntimeError(f"step is {step} but must be > 0")
-    shape = (*a.shape[:d], (a.shape[d] - size) // step + 1, *a.shape[d + 1:], size)
-    strides = (*a.strides[:d], a.strides[d] * step, *a.strides[d + 1:], a.strides[d])
-    v = np.lib.stride_tricks.as_strided(a, shape, strides) if 0 not in shape else np.empty(shape, a.dtype)
-    return make_view(input, v, UnfoldBackward0, Region(a, v))
-
-
-def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None = None) -> Tensor:
-    """A view with any shape, strides and offset (in elements) over the storage of ``input``.
-
-    Raises RuntimeError when it would reach outside the storage."""
-    shape, strides = shape_of((size,)), shape_of((stride,), "stride")
-    if len(shape) != len(strides):
-        raise RuntimeError("mismatch in length of strides and shape")
-    for s in strides:
-        if s < 0:
-            raise RuntimeError(f"as_strided: Negative strides are not supported at the moment, got strides: "
-                               f"{list(strides)}")
-    materialize(input)
-    a = input._a
-    flat = storage_elements(a)
-    offset = input.storage_offset() if storage_offset is None else storage_offset
-    last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
-    if 0 not in shape and (offset < 0 or last >= flat.size):
-        raise RuntimeError(f"setStorage: sizes {list(shape)}, strides {list(strides)}, storage offset {offset}, and "
-                           f"itemsize {a.itemsize} requiring a storage size of {(last + 1) * a.itemsize} are out of "
-                           f"bounds for storage of size {flat.nbytes}")
-    v = as_strided_array(flat[offset:], shape, strides, 0)
-    return make_view(input, v, AsStridedBackward0, Region(a, v))
-
-
-# --- regions: where a view lies in its base ------------------------------------------------------
-
-class Region:
-    """Which elements of an array a view of it sees. Used where a view's derivative is a window, not a formula."""
-
-    def __init__(self, base: Any, view: Any) -> None:
-        if base.itemsize != view.itemsize:
-            raise NotImplementedError("in-place changes through a view of another dtype are not recorded; use "
-                                      "detach() or work out of place")
-        self.shape, self.view_shape = base.shape, view.shape
-        self.strides, self.view_strides = element_strides(base), element_strides(view)
-        self.start = (address_of(view) - address_of(base)) // base.itemsize if view.size and base.size else 0
-        self._index: Any = None
-
-    @property
-    def index(self) -> Any:
-        """For each element of the view its position in the base's logical order; -1 where it lies outside."""
-        if self._index is None:
-            where = self._offsets(self.view_shape, self.view_strides) + self.start
-            if self.strides != contiguous_strides(self.shape) or self.start < 0:
-                own = self._offsets(self.shape, self.strides).reshape(-1)
-                order = np.argsort(own, kind="stable")
-                found = np.searchsorted(own[order], where.reshape(-1)).clip(0, max(own.size - 1, 0))
-                hit = own[order][found] == where.reshape(-1)
-                self._index = np.where(hit, order[found], -1).reshape(where.shape)
-            else:
-                numel = int(np.prod(self.shape, dtype=np.int64))
-                self._index = np.where(where < numel, where, -1)
-        return self._index
-
-    @staticmethod
-    def _offsets(shape: Any, strides: Any) -> Any:
-        out = np.zeros(shape, np.int64)
-        for d, (n, s) in enumerate(zip(shape, strides, strict=True)):
-            out += (np.arange(n) * s).reshape((-1,) + (1,) * (len(shape) - 1 - d))
-        return out
-
-    def take(self, a: Any) -> Any:
-        """The view's elements of an array of the base's shape."""
-        flat, index = a.reshape(-1), self.index
-        if flat.size == 0:
-            return np.zeros(self.view_shape, a.dtype)
-        out = flat[index]
-        if (index < 0).any():
-            out[index < 0] = 0
-        return out
-
-    def put(self, a: Any) -> Any:
-        """An array of the base's shape with the view's elements added in, zero elsewhere."""
-        out = np.zeros(self.shape, a.dtype)
-        index = self.index.reshape(-1)
-        keep = index >= 0
-        np.add.at(out.reshape(-1), index[keep], a.reshape(-1)[keep])
-        return out
-
-    def clear(self, a: Any) -> Any:
-        """A copy of an array of the base's shape with the view's elements set to zero."""
-        out = np.array(a, order="C")
-        index = self.index.reshape(-1)
-        out.reshape(-1)[index[index >= 0]] = 0
-        return out
-
-
-def region_of(t: Tensor) -> Region:
-    """Where a view lies in its base."""
-    assert t._base is not None
-    materialize(t._base)
-    return Region(t._base._a, t._a)
-
-
-@derivative
-def TakeRegionBackward0(node: Any, grad: Tensor) -> Tensor:
-    return put_region(grad, node.ctx)
-
-
-@derivative
-def AsStridedBackward0(node: Any, grad: Tensor) -> Tensor:
-    return put_region(grad, node.ctx)
-
-
-@derivative
-def PutRegionBackward0(node: Any, grad: Tensor) -> Tensor:
-    return take_region(grad, node.ctx)
-
-
-@derivative
-def ClearRegionBackward0(node: Any, grad: Tensor) -> Tensor:
-    return clear_region(grad, node.ctx)
-
-
-@derivative
-def CopySlices(node: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-    """The base after an in-place change of a view: what was under the view gets no gradient, the new values do."""
-    return clear_region(grad, node.ctx), take_region(grad, node.ctx)
-
-
-def _region_op(name: str, kind: Any) -> Any:
-    def op(grad: Tensor, region: Region) -> Tensor:
-        out = wrap(getattr(region, name)(grad._a))
-        if recording(grad):
-            record(out, kind, (grad,), ctx=region)
-        return out
-
-    return op
-
-
-take_region = _region_op("take", TakeRegionBackward0)
-put_region = _region_op("put", PutRegionBackward0)
-clear_region = _region_op("clear", ClearRegionBackward0)
 
 # --- outside the graph, other types --------------------------------------------------------------
 
@@ -816,8 +527,8 @@ def view_as_complex(input: Tensor) -> Tensor:
     materialize(input)
     a = input._a
     if a.dtype.kind != "f" or a.dtype.itemsize not in (4, 8):
-        raise RuntimeError("view_as_complex is only supported for floating point tensors, but got a tensor of scalar "
-                           f"type: {from_numpy_dtype(a.dtype).title}")
+        raise RuntimeError("view_as_complex is only supported for half, float and double tensors, but got a tensor "
+                           f"of scalar type: {from_numpy_dtype(a.dtype).title}")
     if a.ndim == 0:
         raise RuntimeError("Input tensor must have one or more dimensions")
     if a.shape[-1] != 2:

@@ -75,6 +75,7 @@ def test_rows_of_tensors_equal_stacked_samples():
     """The quick way (one gather) and the general one (one sample at a time, then stack) agree."""
     x, y = tritium.randn(7, 3), tritium.arange(7)
     for data in (TensorDataset(x, y), Subset(TensorDataset(x, y), [6, 2, 0, 1]),
+                 Subset(TensorDataset(x, y), np.array([6, -2, 0])), Subset(TensorDataset(x, y), y[:3]),
                  Subset(Subset(TensorDataset(x, y), [6, 2, 0, 1]), [3, 1])):
         quick = list(DataLoader(data, 2))
         plain = list(DataLoader(data, 2, collate_fn=lambda batch: default_collate(batch)))
@@ -83,6 +84,7 @@ def test_rows_of_tensors_equal_stacked_samples():
             assert type(a) is type(b) is list
             for s, t in zip(a, b, strict=True):
                 assert s.dtype is t.dtype and tritium.equal(s, t)
+    assert lists(DataLoader(y, batch_sampler=[(i for i in (3, 1)), (0, 2), np.array([4])])) == [[3, 1], [0, 2], [4]]
     batch = next(iter(DataLoader(x, 2)))
     batch.zero_()
     assert x.any(), "a batch is a copy"

@@ -9,6 +9,7 @@ from collections import OrderedDict
 
 import numpy as np
 import pytest
+
 import tritium as torch
 import tritium.nn as nn
 

@@ -94,6 +94,31 @@ def test_pytorch_s_state_goes_on_here(name, options):
         np.testing.assert_allclose(a, b, rtol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["SGD", "Adam", "RMSprop", "NAdam"])
+def test_checkpoints_go_both_ways_through_files(name, tmp_path):
+    options = {"momentum": 0.9} if name == "SGD" else {}
+    params, ours = make(tritium, name, options)
+    run(tritium, params, ours, GRADS[:4])
+    tritium.save({"state": ours.state_dict(), "params": [p.detach() for p in params]}, tmp_path / "ours.pt")
+    theirs_params, theirs = make(torch, name, options)
+    saved = torch.load(tmp_path / "ours.pt", weights_only=True)
+    theirs.load_state_dict(saved["state"])
+    for p, value in zip(theirs_params, saved["params"], strict=True):
+        p.data.copy_(value)
+    run(torch, theirs_params, theirs, GRADS[4:8])
+    torch.save({"state": theirs.state_dict(), "params": [p.detach() for p in theirs_params]}, tmp_path / "theirs.pt")
+    again, back = make(tritium, name, options)
+    saved = tritium.load(tmp_path / "theirs.pt")
+    back.load_state_dict(saved["state"])
+    for p, value in zip(again, saved["params"], strict=True):
+        p.data.copy_(value)
+    run(tritium, params, ours, GRADS[4:])
+    run(tritium, again, back, GRADS[8:])
+    for a, b in zip(numbers(params), numbers(again), strict=True):
+        # PyTorch casts NAdam's mu_product, a float32 number, to the parameter's dtype when it loads
+        np.testing.assert_allclose(a, b, rtol=1e-6 if name == "NAdam" else 1e-11)
+
+
 def test_training_a_model():
     """Gradients from autograd, closures, some parameters without a gradient."""
     def train(fw):

@@ -209,6 +209,12 @@ def test_circular_objects():
         save_bytes(knot)
 
 
+def test_equal_bytes_that_are_several_objects():
+    many = [bytes(bytearray(10_000)) for _ in range(100)]
+    assert from_bytes(save_bytes(many)) == many
+    assert from_bytes(save_bytes([many[0]] * 100)) == many
+
+
 def test_deep_objects_are_written_and_read():
     def run():
         deep = []

@@ -1,0 +1,150 @@
+"""Regions: which elements of a tensor a view of it sees, ``as_strided``, and in-place changes through views.
+
+https://docs.pytorch.org/docs/stable/generated/torch.as_strided.html
+"""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tritium.tensor.graph import derivative, make_view, materialize, record, recording, wrap
+from tritium.tensor.layout import as_strided_array, contiguous_strides, element_strides, shape_of
+from tritium.tensor.storage import address_of, storage_elements
+from tritium.tensor.tensor import Tensor
+
+# --- regions: where a view lies in its base ------------------------------------------------------
+
+class Region:
+    """Which elements of an array a view of it sees. Used where a view's derivative is a window, not a formula."""
+
+    def __init__(self, base: Any, view: Any) -> None:
+        if base.itemsize != view.itemsize:
+            raise NotImplementedError("in-place changes through a view of another dtype are not recorded; use "
+                                      "detach() or work out of place")
+        self.shape, self.view_shape = base.shape, view.shape
+        self.strides, self.view_strides = element_strides(base), element_strides(view)
+        self.start = (address_of(view) - address_of(base)) // base.itemsize if view.size and base.size else 0
+        self._index: Any = None
+
+    @property
+    def index(self) -> Any:
+        """For each element of the view its position in the base's logical order; -1 where it lies outside."""
+        if self._index is None:
+            where = self._offsets(self.view_shape, self.view_strides) + self.start
+            if self.strides != contiguous_strides(self.shape) or self.start < 0:
+                own = self._offsets(self.shape, self.strides).reshape(-1)
+                order = np.argsort(own, kind="stable")
+                found = np.searchsorted(own[order], where.reshape(-1)).clip(0, max(own.size - 1, 0))
+                hit = own[order][found] == where.reshape(-1)
+                self._index = np.where(hit, order[found], -1).reshape(where.shape)
+            else:
+                numel = int(np.prod(self.shape, dtype=np.int64))
+                self._index = np.where(where < numel, where, -1)
+        return self._index
+
+    @staticmethod
+    def _offsets(shape: Any, strides: Any) -> Any:
+        out = np.zeros(shape, np.int64)
+        for d, (n, s) in enumerate(zip(shape, strides, strict=True)):
+            out += (np.arange(n) * s).reshape((-1,) + (1,) * (len(shape) - 1 - d))
+        return out
+
+    def take(self, a: Any) -> Any:
+        """The view's elements of an array of the base's shape."""
+        flat, index = a.reshape(-1), self.index
+        if flat.size == 0:
+            return np.zeros(self.view_shape, a.dtype)
+        out = flat[index]
+        if (index < 0).any():
+            out[index < 0] = 0
+        return out
+
+    def put(self, a: Any) -> Any:
+        """An array of the base's shape with the view's elements added in, zero elsewhere."""
+        out = np.zeros(self.shape, a.dtype)
+        index = self.index.reshape(-1)
+        keep = index >= 0
+        np.add.at(out.reshape(-1), index[keep], a.reshape(-1)[keep])
+        return out
+
+    def clear(self, a: Any) -> Any:
+        """A copy of an array of the base's shape with the view's elements set to zero."""
+        out = np.array(a, order="C")
+        index = self.index.reshape(-1)
+        out.reshape(-1)[index[index >= 0]] = 0
+        return out
+
+
+def region_of(t: Tensor) -> Region:
+    """Where a view lies in its base."""
+    assert t._base is not None
+    materialize(t._base)
+    return Region(t._base._a, t._a)
+
+
+@derivative
+def TakeRegionBackward0(node: Any, grad: Tensor) -> Tensor:
+    return put_region(grad, node.ctx)
+
+
+@derivative
+def AsStridedBackward0(node: Any, grad: Tensor) -> Tensor:
+    return put_region(grad, node.ctx)
+
+
+@derivative
+def PutRegionBackward0(node: Any, grad: Tensor) -> Tensor:
+    return take_region(grad, node.ctx)
+
+
+@derivative
+def ClearRegionBackward0(node: Any, grad: Tensor) -> Tensor:
+    return clear_region(grad, node.ctx)
+
+
+@derivative
+def CopySlices(node: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """The base after an in-place change of a view: what was under the view gets no gradient, the new values do."""
+    return clear_region(grad, node.ctx), take_region(grad, node.ctx)
+
+
+def _region_op(name: str, kind: Any) -> Any:
+    def op(grad: Tensor, region: Region) -> Tensor:
+        out = wrap(getattr(region, name)(grad._a))
+        if recording(grad):
+            record(out, kind, (grad,), ctx=region)
+        return out
+
+    return op
+
+
+take_region = _region_op("take", TakeRegionBackward0)
+put_region = _region_op("put", PutRegionBackward0)
+clear_region = _region_op("clear", ClearRegionBackward0)
+
+
+def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None = None) -> Tensor:
+    """A view with any shape, strides and offset (in elements) over the storage of ``input``.
+
+    Raises RuntimeError when it would reach outside the storage."""
+    shape, strides = shape_of((size,)), shape_of((stride,), "stride")
+    if len(shape) != len(strides):
+        raise RuntimeError("mismatch in length of strides and shape")
+    if any(s < 0 for s in strides):
+        raise RuntimeError(f"as_strided: Negative strides are not supported at the moment, got strides: {list(strides)}")
+    if any(n < 0 for n in shape):
+        raise RuntimeError(f"Storage size calculation overflowed with sizes={list(shape)} and strides={list(strides)}")
+    materialize(input)
+    a = input._a
+    flat = storage_elements(a)
+    offset = input.storage_offset() if storage_offset is None else storage_offset
+    if offset < 0:
+        raise RuntimeError(f"Tensor: invalid storage offset {offset}")
+    last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
+    if 0 not in shape and last >= flat.size:
+        raise RuntimeError(f"setStorage: sizes {list(shape)}, strides {list(strides)}, storage offset {offset}, and "
+                           f"itemsize {a.itemsize} requiring a storage size of {(last + 1) * a.itemsize} are out of "
+                           f"bounds for storage of size {flat.nbytes}")
+    v = as_strided_array(flat, shape, strides, offset)
+    return make_view(input, v, AsStridedBackward0, Region(a, v))
