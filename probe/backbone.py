@@ -195,7 +195,7 @@ def _misfit(text: str) -> str:
             parts.append(f"{listed[1].lower()} " + _few(listed[2].replace('"', "").split(", ")))
         elif shape:
             mismatches.append(f"{shape[1]} is [{shape[2]}] and should be [{shape[3]}]")
-        else:
+        elif not line.startswith("Did you mean: "):  # guesses for single keys: too long for one line
             parts.append(line)
     if mismatches:
         parts.insert(0, "shapes differ: " + _few(mismatches))

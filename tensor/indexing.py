@@ -203,7 +203,7 @@ def index(t: Tensor, key: tuple[Any, ...]) -> Tensor:
     except IndexError as error:
         raise _shapes_error(key, error) from None
     if recording(t):
-        record(r, IndexBackward0, (t,), ctx=(t._a.shape, key))
+        record(r, IndexBackward0, (t,), ctx=(t._a.shape, _own(key)))
     return r
 
 
@@ -322,7 +322,7 @@ def index_put_(t: Tensor, key: tuple[Any, ...], value: Any, accumulate: bool = F
                            f"result of shape {list(np.broadcast_shapes(a[key].shape))}") from None
     bump(t)
     if mode.enabled and (before is not None or (isinstance(value, Tensor) and value._rg)):
-        blank = wrap(a)
+        blank, key = wrap(a), _own(key)
         old = before if before is not None else alias(t)
         if isinstance(value, Tensor) and value._rg:
             record(blank, IndexPutBackward0, (old, value), ctx=(a.shape, key, accumulate, value._a.shape))

@@ -30,13 +30,14 @@ def constant(x: Array, amounts: Amounts, value: Any) -> Array:
 
 def index_map(mode: str, size: int, before: int, after: int) -> Array:
     """Which of the `size` elements stands at each place of the padded dimension."""
+    if mode == "circular":  # what a negative amount cuts off does not come back at the other end
+        kept = np.arange(max(-before, 0), size - max(-after, 0))
+        return kept[np.arange(-max(before, 0), kept.size + max(after, 0)) % max(kept.size, 1)]
     places = np.arange(-before, size + after)
     if mode == "reflect":
         places = np.abs(places)
         return np.where(places >= size, 2 * (size - 1) - places, places)
-    if mode == "replicate":
-        return np.clip(places, 0, size - 1)
-    return places % size
+    return np.clip(places, 0, size - 1)
 
 
 def gather(x: Array, mode: str, amounts: Amounts) -> Array:

@@ -24,7 +24,7 @@ def embedding_backward(g: Array, indices: Array, rows: int, skip: int, by_freque
     float32.
     """
     flat = indices.reshape(-1)
-    g = g.reshape(flat.size, -1)
+    g = g.reshape(flat.size, g.shape[-1])
     out = np.zeros((rows, g.shape[1]), np.float32 if g.dtype in LOW else g.dtype)
     if skip >= 0:
         keep = flat != skip

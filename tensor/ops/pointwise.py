@@ -26,6 +26,7 @@ from tritium.tensor.tensor import Tensor, new_tensor
 
 f32, f64, i64 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int64)
 Grad = Callable[..., Any] | None
+NOTHING = (None, None, None)  # what a node without saved operands unpacks to
 
 
 def broken_broadcast(a: Any, b: Any) -> None:
@@ -233,7 +234,7 @@ def binary_op(name: str, kind: str = "any", grad_a: Grad = None, grad_b: Grad = 
     title = node or "".join(p.capitalize() for p in name.split("_")) + "Backward0"
 
     def backward(self: Any, g: Tensor) -> Any:
-        a, b, r = self.unpack()
+        a, b, r = self.unpack() or NOTHING
         edges = self.edges
         if self.ctx is None:
             return (grad_a(g, a, b, r) if edges[0] is not None else None,  # type: ignore[misc]
@@ -269,7 +270,7 @@ def binary_op(name: str, kind: str = "any", grad_a: Grad = None, grad_b: Grad = 
             if differentiable and mode.enabled and (input._rg or other._rg):
                 need = (saves[0] if input._rg else "") + (saves[1] if other._rg else "")
                 record(r, cls, (input, other), (input if "a" in need else None, other if "b" in need else None,
-                                                r if "r" in need else None))
+                                                r if "r" in need else None) if need else ())
             if input._free or other._free:
                 r._free = True
         else:
@@ -277,8 +278,8 @@ def binary_op(name: str, kind: str = "any", grad_a: Grad = None, grad_b: Grad = 
             x = input if first else other
             if differentiable and mode.enabled and x._rg:
                 need = saves[0] if first else saves[1]
-                record(r, cls, (x,), (input if not first or "a" in need else None,
-                                      other if first or "b" in need else None, r if "r" in need else None), ctx=first)
+                record(r, cls, (x,), (input if not first or "a" in need else None, other if first or "b" in need else None,
+                                      r if "r" in need else None) if need else (), ctx=first)
             if x._free:
                 r._free = True
         return r if out is None else write_out(name, out, r, input, other)
@@ -538,7 +539,7 @@ def float_power(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tens
 
 @derivative
 def WhereBackward0(node: Any, grad: Tensor) -> Any:
-    condition, sides = node.ctx
+    (condition,), sides = node.unpack(), node.ctx
     return tuple([None if not n else where(condition, grad, 0.0) if side == "input" else where(condition, 0.0, grad)
                   for n, side in zip(node.needs, sides, strict=True)])
 
@@ -568,7 +569,7 @@ def where(condition: Tensor, input: Any = None, other: Any = None, *, out: Tenso
         r._free = True
     if ts and mode.enabled and any(t._rg for t in ts):
         sides = [side for side, x in (("input", input), ("other", other)) if isinstance(x, Tensor)]
-        record(r, WhereBackward0, tuple(ts), ctx=(condition.detach(), sides))
+        record(r, WhereBackward0, tuple(ts), saved=(condition,), ctx=sides)
     return r if out is None else write_out("where", out, r, *ts)
 
 
