@@ -207,6 +207,11 @@ def index(t: Tensor, key: tuple[Any, ...]) -> Tensor:
     return r
 
 
+def _own(key: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The key with copies of its arrays: the user may change an index tensor before backward."""
+    return tuple([x if x is FULL else x.copy() for x in key])
+
+
 def _shapes_error(key: tuple[Any, ...], error: Exception) -> Exception:
     shapes = [list(x.shape) for x in key if x is not FULL]
     if "broadcast" in str(error):

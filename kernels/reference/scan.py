@@ -50,7 +50,7 @@ def _extreme(ufunc: Any, a: Array, dim: int) -> tuple[Array, Array]:
     if x.dtype.kind == "f":
         hit |= np.isnan(x)
     places = np.arange(a.shape[dim]).reshape((-1,) + (1,) * (a.ndim - 1 - dim))
-    return values.astype(a.dtype, order="C", copy=False), np.maximum.accumulate(np.where(hit, places, 0), axis=dim)
+    return values.astype(a.dtype, order="C", copy=False), np.maximum.accumulate(np.where(hit, places, 0), axis=dim).astype(np.int64, order="C", copy=False)
 
 
 def cummax(a: Array, dim: int) -> tuple[Array, Array]:

@@ -22,7 +22,7 @@ def PixelUnshuffleBackward0(node: Any, grad: Tensor) -> Tensor:
 
 
 @derivative
-def NativeChannelShuffleBackward0(node: Any, grad: Tensor) -> Tensor:
+def ChannelShuffleBackward0(node: Any, grad: Tensor) -> Tensor:
     groups, channels = node.ctx
     return channel_shuffle(grad, channels // groups)
 
@@ -89,4 +89,4 @@ def channel_shuffle(input: Tensor, groups: int) -> Tensor:
     if c % groups:
         raise RuntimeError(f"Number of channels must be divisible by groups. Got {c} channels and {groups} groups.")
     return _rearranged(input, (b, groups, c // groups, *space), (0, 2, 1, *range(3, 3 + len(space))), shape,
-                       NativeChannelShuffleBackward0, (groups, c))
+                       ChannelShuffleBackward0, (groups, c))

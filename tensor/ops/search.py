@@ -110,7 +110,10 @@ def searchsorted(sorted_sequence: Tensor, input: Any, *, out_int32: bool = False
                            f"tensor and input value tensor must match, but we got boundaries tensor "
                            f"{list(bounds.shape)} and input value tensor {list(values.shape)}")
     order = None if sorter is None else _check_sorter(what, bounds, sorter)
-    b, v = cast_operands(result_type(sorted_sequence, input), sorted_sequence, input)
+    dt = result_type(sorted_sequence, input)
+    if dt.category in (0, 3):
+        raise not_implemented("searchsorted_out_cpu", dt.np)
+    b, v = cast_operands(dt, sorted_sequence, input)
     found = of(bounds).sort.searchsorted(b, v, right or side == "right", order)
     r = wrap(found.astype(np.int32) if out_int32 else found)
     return r if out is None else write_out("searchsorted", out, r)

