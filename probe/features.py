@@ -112,12 +112,13 @@ class LiveFeatures:
 
     cached = False
 
-    def __init__(self, backbone: Backbone, images: Images, device: Any = "cpu", *, augment: bool = False,
-                 skip_bad: bool = False, progress: bool = False) -> None:
+    def __init__(self, backbone: Backbone, images: Images, device: Any = "cpu", *, evaluation_batch: int = 64,
+                 augment: bool = False, skip_bad: bool = False, progress: bool = False) -> None:
         self.backbone = backbone
         self.images = images
         self.transform = backbone.augmentation if augment and backbone.augmentation else backbone.transform
         self.device = device
+        self.evaluation_batch = evaluation_batch
         self.skipped: list[str] = []
         positions = list(range(len(images)))
         if skip_bad:  # the order of an epoch depends on how many there are

@@ -4,6 +4,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from typing import Any
 
 from tritium import nn
@@ -20,6 +21,8 @@ from tritium.tensor.random import Generator, fork_rng, manual_seed
 from tritium.tensor.tensor import Tensor
 
 EVALUATION_BATCH = 1024
+OPTIMIZERS = ("sgd", "lars")
+SCHEDULES = ("cosine", "step", "none")
 STEP = 0.1  # the factor of the step schedule, after each third of the epochs
 
 
@@ -41,19 +44,16 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        checks = [(self.epochs >= 1, "epochs", "at least 1"), (self.batch_size >= 1, "batch size", "at least 1"),
-                  (0 < self.lr < math.inf, "learning rate", "a positive number"),
-                  (0 <= self.momentum < 1, "momentum", "at least 0 and below 1"),
-                  (0 <= self.weight_decay < math.inf, "weight decay", "a number from 0"),
-                  (self.optimizer in ("sgd", "lars"), "optimizer", "sgd or lars"),
-                  (self.schedule in ("cosine", "step", "none"), "schedule", "cosine, step or none"),
-                  (0 <= self.warmup < self.epochs, "warm-up", "from 0 to fewer than the epochs"),
-                  (0 <= self.seed < 1 << 32, "seed", "from 0 to 2**32 - 1")]
-        for fits, what, wanted in checks:
+        for name, fits, wanted in (
+                ("epochs", self.epochs >= 1, "at least 1"), ("batch_size", self.batch_size >= 1, "at least 1"),
+                ("lr", 0 < self.lr < math.inf, "a positive number"), ("momentum", 0 <= self.momentum < 1, "from 0 to below 1"),
+                ("weight_decay", 0 <= self.weight_decay < math.inf, "a number from 0"),
+                ("optimizer", self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}"),
+                ("schedule", self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
+                ("warmup", 0 <= self.warmup < self.epochs, f"from 0 to below the {self.epochs} epochs"),
+                ("seed", 0 <= self.seed < 1 << 32, "from 0 to 4294967295")):
             if not fits:
-                value = getattr(self, {"batch size": "batch_size", "learning rate": "lr", "weight decay": "weight_decay",
-                                       "warm-up": "warmup"}.get(what, what))
-                raise ProbeError(f"the {what} must be {wanted}, not {value}")
+                raise ProbeError(f"{name.replace('_', ' ')} must be {wanted}, not {getattr(self, name)}")
 
     def rate(self, epoch: int) -> float:
         """The learning rate of an epoch (counted from 0), as a part of ``lr``."""
@@ -71,7 +71,7 @@ class Recipe:
 
 def epoch_seed(seed: int, epoch: int) -> int:
     """A different seed for every epoch of every seed."""
-    return (seed << 24) + epoch + 1
+    return int.from_bytes(sha256(f"{seed} {epoch}".encode()).digest()[:4], "big")
 
 
 class LinearProbe:

@@ -355,16 +355,20 @@ def materialize(t: Tensor) -> None:
 
 # --- in-place operations --------------------------------------------------------------------
 
-def check_inplace(t: Tensor) -> None:
-    """Raise PyTorch's errors for tensors that must not be changed in place."""
-    if mode.enabled and t._rg:
-        if edge(t)[0] is t:
-            raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
+def check_inplace(t: Tensor, overlap: bool = True) -> None:
+    """Raise PyTorch's errors for tensors that must not be changed in place. ``overlap``: also for those whose elements
+    share memory."""
+    if mode.enabled:
         base = t._base
-        if base is not None and base._rg and base._edge is None:
-            raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
+        if t._rg:
+            if edge(t)[0] is t:
+                raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
+            if base is not None and base._rg and base._edge is None:
+                raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
+        elif base is not None and base._rg and not t._detached:
+            raise RuntimeError(NO_GRAD_VIEW)
     a = t._a
-    if 0 in a.strides and a.size > 1:
+    if overlap and 0 in a.strides and a.size > 1:
         for n, s in zip(a.shape, a.strides, strict=True):
             if s == 0 and n > 1:
                 raise RuntimeError(

@@ -26,148 +26,186 @@ from tritium.tensor.graph import (
     set_history,
     wrap,
 )
-from tritium.tensor.ops.pointwise import node_kind
+from tritium.tensor.layout import dense_strides, element_strides
+from tritium.tensor.ops.arguments import fill_value
 from tritium.tensor.ops.parts import SelectBackward0, SliceBackward0, basic_view, scatter_basic
+from tritium.tensor.ops.pointwise import node_kind
 from tritium.tensor.tensor import Tensor
 
 FULL = slice(None)
-_kinds = {name: node_kind(name, lambda node, grad: scatter_basic(grad, *node.ctx))
-          for name in ("UnsqueezeBackward0", "AliasBackward0")}
+INVALID = ("only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices (got {})")
+ZERO_DIM = ("invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to convert a "
+            "0-dim tensor to a number")
+UnsqueezeBackward0, AliasBackward0 = (
+    node_kind(name, lambda node, grad: scatter_basic(grad, *node.ctx)) for name in ("UnsqueezeBackward0",
+                                                                                    "AliasBackward0"))
+KINDS = {"": AliasBackward0, "select": SelectBackward0, "slice": SliceBackward0, "none": UnsqueezeBackward0}
 
 
 def getitem(t: Tensor, key: Any) -> Tensor:
     """``t[key]``."""
     kind = type(key)
+    if t._free:
+        materialize(t)
     a = t._a
     if kind is int:
-        if t._free:
-            materialize(t)
-            a = t._a
         if a.ndim == 0:
-            raise IndexError("invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in "
-                             "C++ to convert a 0-dim tensor to a number")
+            raise IndexError(ZERO_DIM)
         if not -a.shape[0] <= key < a.shape[0]:
             raise IndexError(f"index {key} is out of bounds for dimension 0 with size {a.shape[0]}")
         full = (key, ...)
         return make_view(t, a[full], SelectBackward0, (a.shape, full))
+    if kind is tuple and (not t._rg or not mode.enabled):  # the commonest keys, where no kind of node is to be found
+        for x in key:
+            if type(x) is not int and (type(x) is not slice or x.step is not None):
+                break
+        else:
+            try:
+                return make_view(t, a[(*key, ...)], SliceBackward0)
+            except (IndexError, TypeError):
+                pass  # an error: found and worded below
     basic, advanced = parse(t, key)
     view = t if basic is None else basic_view(t, *basic)
     return view if advanced is None else index(view, advanced)
 
 
+# --- keys -----------------------------------------------------------------------------------
+
+def _is_sequence(x: Any) -> bool:
+    return isinstance(x, (list, tuple, str, bytes, range)) or (isinstance(x, np.ndarray) and x.ndim > 0)
+
+
+def _items(key: Any) -> list[Any]:
+    """The items of a key. A short list with tensors, sequences, slices, None or ... in it counts as a tuple."""
+    if isinstance(key, tuple):
+        return list(key)
+    if isinstance(key, list) and len(key) < 32 and any(
+            x is None or x is Ellipsis or isinstance(x, (Tensor, slice)) or _is_sequence(x) for x in key):
+        return list(key)
+    return [key]
+
+
 def parse(t: Tensor, key: Any) -> tuple[Any, Any]:
     """Split a key: (NumPy key, kind of node) for the basic part or None, and the key of arrays for the rest or None."""
-    items = list(key) if isinstance(key, tuple) else [key]
-    if not isinstance(key, tuple) and isinstance(key, list):
-        items = [key]
-    items = [_plain(x) for x in items]
-    ndim = t._a.ndim
+    items = [_plain(x) for x in _items(key)]
+    shape = t._a.shape
+    ndim = len(shape)
     used = 0
     for x in items:
-        if x is None or x is Ellipsis or isinstance(x, (bool, np.bool_)):
-            continue
-        used += x.ndim if isinstance(x, np.ndarray) and x.dtype.kind == "b" else 1
+        if x is not None and x is not Ellipsis and not isinstance(x, bool):
+            used += x.ndim if isinstance(x, np.ndarray) and x.dtype.kind == "b" else 1
     if used > ndim:
-        if ndim == 0 and all(isinstance(x, (int, slice)) for x in items):
-            if any(isinstance(x, slice) for x in items):
+        if ndim == 0 and len(items) == 1 and not isinstance(key, (tuple, Tensor)):
+            if isinstance(items[0], slice):
                 raise IndexError("slice() cannot be applied to a 0-dim tensor.")
-            raise IndexError("invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in "
-                             "C++ to convert a 0-dim tensor to a number")
+            if isinstance(items[0], int):
+                raise IndexError(ZERO_DIM)
         raise IndexError(f"too many indices for tensor of dimension {ndim}")
-    if sum(x is Ellipsis for x in items) > 1:
+    if Ellipsis in [x for x in items if x is Ellipsis]:
         first = next(i for i, x in enumerate(items) if x is Ellipsis)
-        items = items[:first + 1] + [FULL if x is Ellipsis else x for x in items[first + 1:]]
-    if not any(x is Ellipsis for x in items):
-        items.append(Ellipsis)
-        explicit = False
+        items = items[:first + 1] + [x for x in items[first + 1:] if x is not Ellipsis]
     else:
-        explicit = True
+        items.append(Ellipsis)
     basic: list[Any] = []
     advanced: list[Any] = []
     name = ""
     dim = 0  # of the tensor
-    shape = t._a.shape
     for x in items:
         if x is None:
             basic.append(None)
             advanced.append(FULL)
-            name = "UnsqueezeBackward0"
+            name = "none"
         elif x is Ellipsis:
-            n = ndim - used
             basic.append(Ellipsis)
-            advanced.extend([FULL] * n)
-            dim += n
+            advanced.extend([FULL] * (ndim - used))
+            dim += ndim - used
         elif isinstance(x, slice):
-            basic.append(_slice(x, shape[dim]))
+            part, whole = _slice(x, shape[dim])
+            basic.append(part)
             advanced.append(FULL)
-            if not (x.start in (None, 0) and x.stop is None and x.step in (None, 1)) or len(items) == 2 and not explicit:
-                name = "SliceBackward0"
+            if not whole or isinstance(key, slice):
+                name = "slice"
             dim += 1
-        elif isinstance(x, (bool, np.bool_)):
+        elif isinstance(x, bool):
             basic.append(None)
-            advanced.append(np.array([bool(x)]))
-            name = "UnsqueezeBackward0"
+            advanced.append(np.array([x]))
+            name = "none"
         elif isinstance(x, int):
             if not -shape[dim] <= x < shape[dim]:
                 raise IndexError(f"index {x} is out of bounds for dimension {dim} with size {shape[dim]}")
             basic.append(x)
-            name = "SelectBackward0"
+            name = "select"
             dim += 1
         else:
-            n = x.ndim if x.dtype.kind == "b" else 1
+            n = _check_array(x, shape, dim)
             basic.extend([FULL] * n)
             advanced.append(x)
-            if x.dtype.kind == "b":
-                for i, (m, s) in enumerate(zip(x.shape, shape[dim:dim + n], strict=True)):
-                    if m != s:
-                        raise IndexError(f"The shape of the mask {list(x.shape)} at index {i} does not match the shape "
-                                         f"of the indexed tensor {list(shape)} at index {dim + i}")
-            elif x.size:
-                low, high = int(x.min()), int(x.max())
-                if low < -shape[dim] or high >= shape[dim]:
-                    bad = high if high >= shape[dim] else low
-                    raise IndexError(f"index {bad} is out of bounds for dimension {dim} with size {shape[dim]}")
             dim += n
     has_arrays = any(x is not FULL for x in advanced)
-    plain = not name
-    kind = {"": _kinds["AliasBackward0"], "SelectBackward0": SelectBackward0, "SliceBackward0": SliceBackward0,
-            "UnsqueezeBackward0": _kinds["UnsqueezeBackward0"]}[name]
-    return (None if plain and has_arrays else (tuple(basic), kind)), (tuple(advanced) if has_arrays else None)
+    return (None if not name and has_arrays else (tuple(basic), KINDS[name])), (tuple(advanced) if has_arrays else None)
 
 
-def _slice(x: slice, size: int) -> slice:
-    step = 1 if x.step is None else x.step.__index__()
-    if step <= 0:
-        raise ValueError("step must be greater than zero")
-    start = None if x.start is None else x.start.__index__()
-    stop = None if x.stop is None else x.stop.__index__()
-    return slice(start, stop, step)
+def _check_array(x: Any, shape: tuple[int, ...], dim: int) -> int:
+    """The number of dimensions that an index array takes. Raises IndexError when it does not fit them."""
+    if x.dtype.kind == "b":
+        for i, (m, s) in enumerate(zip(x.shape, shape[dim:dim + x.ndim], strict=True)):
+            if m != s:
+                raise IndexError(f"The shape of the mask {list(x.shape)} at index {i} does not match the shape of the "
+                                 f"indexed tensor {list(shape)} at index {dim + i}")
+        return x.ndim
+    if x.size:
+        low, high, n = int(x.min()), int(x.max()), shape[dim]
+        if n == 0:
+            raise IndexError("index is out of bounds for dimension with size 0")
+        if low < -n or high >= n:
+            raise IndexError(f"index {high if high >= n else low} is out of bounds for dimension {dim} with size {n}")
+    return 1
+
+
+def _slice(x: slice, size: int) -> tuple[slice, bool]:
+    """A slice of ints, and whether it is the whole dimension."""
+    try:
+        start, stop, step = (None if i is None else i.__index__() for i in (x.start, x.stop, x.step))
+    except (AttributeError, TypeError):
+        raise TypeError("slice indices must be integers or None or have an __index__ method") from None
+    if step is not None and step <= 0:
+        raise ValueError("step must be greater than zero" if step else "slice step cannot be zero")
+    whole = start in (None, 0) and (stop is None or stop >= size) and step in (None, 1)
+    return slice(start, stop, step), whole
 
 
 def _plain(x: Any) -> Any:
     """An item of a key as an int, slice, None, Ellipsis, bool, or an int64 or bool array."""
-    if x is None or x is Ellipsis or isinstance(x, (slice, bool, np.bool_)):
+    if x is None or x is Ellipsis or isinstance(x, (slice, bool)):
         return x
+    if isinstance(x, int):
+        return int(x)
     if isinstance(x, Tensor):
         a = x._a
-        if a.ndim == 0 and a.dtype.kind in "iu":
-            return int(a.item())
-        if a.ndim == 0 and a.dtype.kind == "b":
+        if a.ndim == 0 and (a.dtype.kind == "b" or a.dtype == np.uint8):
             return bool(a.item())
+        if a.ndim == 0 and a.dtype.kind == "i":
+            return int(a.item())
+        if a.dtype.kind not in "biu" or (a.dtype.kind == "i" and a.itemsize < 4):
+            raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
         return _index_array(a)
-    if isinstance(x, (list, tuple, range)):
-        items = [i._a if isinstance(i, Tensor) else i for i in x]
-        array = np.asarray(items) if len(items) else np.empty(0, np.int64)
-        return _index_array(array)
+    if isinstance(x, np.bool_):
+        return bool(x)
     if isinstance(x, np.ndarray):
-        return _index_array(x) if x.ndim else x.item()
+        if x.ndim == 0:
+            return bool(x) if x.dtype.kind == "b" else x.item()
+        return _index_array(x)
+    if _is_sequence(x):
+        from tritium.tensor.from_data import array_of, infer_dtype
+
+        items = [i._a if isinstance(i, Tensor) else i for i in x] if isinstance(x, list) else x
+        dt = infer_dtype(items) if len(x) else None
+        return _index_array(array_of(items, dt.np if dt is not None and dt.category == 0 else np.dtype(np.int64)))
     if hasattr(x, "__index__"):
         return x.__index__()
-    if isinstance(x, float):
-        raise TypeError("only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid "
-                        f"indices (got {type(x).__name__})")
-    raise IndexError("only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices "
-                     f"(got {type(x).__name__})")
+    kind = type(x)
+    raise IndexError(INVALID.format(kind.__name__ if kind.__module__ == "builtins" else
+                                    f"{kind.__module__}.{kind.__qualname__}"))
 
 
 def _index_array(a: Any) -> Any:
@@ -177,8 +215,6 @@ def _index_array(a: Any) -> Any:
         warnings.warn("indexing with dtype tritium.uint8 is now deprecated, please use a dtype tritium.bool instead.",
                       UserWarning, stacklevel=5)
         return a != 0
-    if a.dtype.kind not in "iu":
-        raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
     return a.astype(np.int64, copy=False)
 
 
@@ -198,23 +234,49 @@ def index(t: Tensor, key: tuple[Any, ...]) -> Tensor:
     """The elements at a key of index arrays and full slices: a copy.
 
     Raises IndexError when the index arrays do not broadcast."""
+    a = t._a
     try:
-        r = wrap(np.asarray(t._a[key]))
-    except IndexError as error:
+        r = of(a).index.index(a, key)
+    except (IndexError, ValueError) as error:
         raise _shapes_error(key, error) from None
+    if r.ndim > 1 and not (r.flags.c_contiguous and a.flags.c_contiguous):
+        r = _arrange(a, key, r)
+    out = wrap(r)
     if recording(t):
-        record(r, IndexBackward0, (t,), ctx=(t._a.shape, _own(key)))
-    return r
+        record(out, IndexBackward0, (t,), ctx=(a.shape, key))
+    return out
 
 
-def _own(key: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The key with copies of its arrays: the user may change an index tensor before backward."""
-    return tuple([x if x is FULL else x.copy() for x in key])
+def _arrange(a: Any, key: tuple[Any, ...], r: Any) -> Any:
+    """The result with its dimensions in the order in memory that ``a`` and the index arrays have, as in PyTorch."""
+    arrays = [k for x in key if x is not FULL for k in (x.nonzero() if x.dtype.kind == "b" else (x,))]
+    indexed: list[int] = []  # dimensions of a
+    d = 0
+    for x in key:
+        n = 1 if x is FULL or x.dtype.kind != "b" else x.ndim
+        if x is not FULL:
+            indexed.extend(range(d, d + n))
+        d += n
+    together = indexed[-1] - indexed[0] + 1 == len(indexed)
+    places = np.broadcast_arrays(*arrays)
+    lead = indexed[0] if together else 0
+    rest = [i for i in range(a.ndim) if i not in indexed]
+    strides = element_strides(a)
+    width = places[0].ndim
+    own = [strides[i] for i in rest[:lead]] + [0] * width + [strides[i] for i in rest[lead:]]
+    others = [[0] * lead + [s if n != 1 else 0 for s, n in zip(p.strides, p.shape, strict=True)]
+              + [0] * (r.ndim - lead - width) for p in places]
+    wanted = dense_strides(r.shape, own, *others)
+    if wanted == element_strides(r):
+        return r
+    out = np.ndarray(r.shape, r.dtype, np.empty(r.size, r.dtype), 0, [s * r.itemsize for s in wanted])
+    np.copyto(out, r)
+    return out
 
 
 def _shapes_error(key: tuple[Any, ...], error: Exception) -> Exception:
-    shapes = [list(x.shape) for x in key if x is not FULL]
-    if "broadcast" in str(error):
+    shapes = [list(k.shape) for x in key if x is not FULL for k in (x.nonzero() if x.dtype.kind == "b" else (x,))]
+    if "broadcast" in str(error) or "shape mismatch" in str(error):
         return IndexError("shape mismatch: indexing tensors could not be broadcast together with shapes "
                           + ", ".join(map(str, shapes)))
     return error
@@ -235,34 +297,48 @@ def index_accumulate(grad: Tensor, shape: tuple[int, ...], key: tuple[Any, ...])
 def setitem(t: Tensor, key: Any, value: Any) -> None:
     """``t[key] = value``.
 
-    Raises RuntimeError when the value's shape does not broadcast to the selected part."""
+    Raises RuntimeError when the value's shape does not broadcast to the selected part, TypeError for a value that is
+    no tensor and no number."""
     from tritium.tensor.ops.copy import copy_, fill_
 
     basic, advanced = parse(t, key)
     materialize(t)
-    if isinstance(value, (list, tuple, np.ndarray)):
-        from tritium.tensor.creation import array_of
-
-        value = wrap(array_of(value))
-    tracked = mode.enabled and (t._rg or (isinstance(value, Tensor) and value._rg))
-    if tracked:
-        check_inplace(t)
-    if advanced is None:
+    number = not isinstance(value, Tensor)
+    if number:
+        value = _as_number(t, value)
+    tracked = mode.enabled and (t._rg or (not number and value._rg))
+    target = t
+    if basic is not None:
         target = basic_view(t, *basic) if tracked else _quiet_view(t, basic[0])
-        if isinstance(value, Tensor):
-            if value._a.ndim == 0 and not value._rg:
-                fill_(target, value)
-            else:
-                copy_(target, value)
-        else:
-            if isinstance(value, np.generic):
-                value = value.item()
-            if not isinstance(value, (int, float, complex)):
-                raise TypeError(f"can't assign a {type(value).__name__} to a {t.type()}")
-            fill_(target, value)
-        return
-    target = t if basic is None else (basic_view(t, *basic) if tracked else _quiet_view(t, basic[0]))
-    index_put_(target, advanced, value)
+    if advanced is not None:
+        index_put_(target, advanced, value)
+    elif number:
+        fill_(target, value)
+    elif value._a.shape == target._a.shape:
+        copy_(target, value)
+    elif value._a.ndim == 0:
+        fill_(target, value)
+    else:
+        copy_(target, _without_leading_ones(value).expand(target._a.shape))
+
+
+def _as_number(t: Tensor, value: Any) -> Any:
+    """A Python number that is assigned. Raises TypeError for anything else."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if not isinstance(value, (int, float, complex)):
+        kind = type(value)
+        name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+        raise TypeError(f"can't assign a {name} to a {t.type()}")
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        raise ValueError("Overflow when unpacking long long")
+    return value
+
+
+def _without_leading_ones(value: Tensor) -> Tensor:
+    shape = value._a.shape
+    first = next((i for i, n in enumerate(shape) if n != 1), len(shape))
+    return value.reshape(shape[first:]) if first else value
 
 
 def _quiet_view(t: Tensor, key: Any) -> Tensor:
@@ -294,40 +370,39 @@ def put_number(grad: Tensor, key: tuple[Any, ...], value: float) -> Tensor:
 
 
 def index_put_(t: Tensor, key: tuple[Any, ...], value: Any, accumulate: bool = False) -> Tensor:
-    """Write (or with ``accumulate`` add) ``value`` at a key of index arrays, in place."""
-    check_inplace(t)
+    """Write (or with ``accumulate`` add) ``value`` at a key of index arrays, in place.
+
+    Raises RuntimeError for a tensor of another dtype (unless it is one number for a mask), or one that does not
+    broadcast to the selected elements."""
+    check_inplace(t, overlap=False)
     a = t._a
     if isinstance(value, Tensor):
+        value = _without_leading_ones(value)
         v = value._a
         if v.dtype != a.dtype:
-            if v.ndim == 0 or (a.dtype.kind == "f" and v.dtype.kind == "f"):
-                v = of(v).pointwise.cast(v, a.dtype)
-            else:
+            if accumulate or v.size != 1 or not _is_mask(key):
                 raise RuntimeError("Index put requires the source and destination dtypes match, got "
                                    f"{t.dtype.title} for the destination and {value.dtype.title} for the source.")
+            v = of(v).pointwise.cast(v, a.dtype)
     else:
-        from tritium.tensor.promotion import number_as
-
-        v = number_as(value, a.dtype) if a.dtype.kind in "iu" else np.asarray(value, a.dtype)
+        v = fill_value(value, a.dtype)
     before = None
     if recording(t):
         before = alias(t)
         before._rg, before._edge = True, edge(t)
     try:
-        while v.ndim > 1 and v.shape[0] == 1 and v.ndim > a.ndim:
-            v = v[0]
         if accumulate:
             of(a).index.accumulate_into(a, key, v)
         else:
             a[key] = v
-    except (ValueError, IndexError) as error:
-        if isinstance(error, IndexError):
-            raise _shapes_error(key, error) from None
+    except IndexError as error:
+        raise _shapes_error(key, error) from None
+    except ValueError:
         raise RuntimeError(f"shape mismatch: value tensor of shape {list(v.shape)} cannot be broadcast to indexing "
-                           f"result of shape {list(np.broadcast_shapes(a[key].shape))}") from None
+                           f"result of shape {list(a[key].shape)}") from None
     bump(t)
     if mode.enabled and (before is not None or (isinstance(value, Tensor) and value._rg)):
-        blank, key = wrap(a), _own(key)
+        blank = wrap(a)
         old = before if before is not None else alias(t)
         if isinstance(value, Tensor) and value._rg:
             record(blank, IndexPutBackward0, (old, value), ctx=(a.shape, key, accumulate, value._a.shape))
@@ -335,3 +410,9 @@ def index_put_(t: Tensor, key: tuple[Any, ...], value: Any, accumulate: bool = F
             record(blank, IndexPutBackward0, (old,), ctx=(a.shape, key, accumulate, None))
         set_history(t, blank)
     return t
+
+
+def _is_mask(key: tuple[Any, ...]) -> bool:
+    """Whether a key is one mask and nothing else."""
+    arrays = [x for x in key if x is not FULL]
+    return len(arrays) == 1 and arrays[0].dtype.kind == "b"

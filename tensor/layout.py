@@ -209,24 +209,26 @@ def broadcast_shapes(*shapes: Any) -> tuple[int, ...]:
     return tuple(out)
 
 
-def dense_strides(shape: Any, strides: Any) -> tuple[int, ...]:
-    """The strides, in elements, of a new tensor laid out like one with these strides (in elements or bytes).
-
-    Those themselves when they leave no gaps and no overlaps; else dense ones in the same order of dimensions. Where the
-    order is open (stride 0, or equal strides) the dimensions follow one another as usual."""
+def dense_strides(shape: Any, *strides: Any) -> tuple[int, ...]:
+    """The strides, in elements, of a new tensor of this shape laid out like those with the given strides (one list per
+    operand; the first that has an opinion decides): dense, in the same order of dimensions. Where the order is open
+    (stride 0, or equal strides) the dimensions follow one another as usual."""
     n = len(shape)
     order = list(range(n - 1, -1, -1))  # fastest first
     for i in range(1, n):
         at = i
         for before in range(i - 1, -1, -1):
             p, q = order[before], order[at]
-            s, t = strides[p], strides[q]
-            if s == 0 or t == 0:
-                continue
-            if s > t or (s == t and shape[p] > shape[q]):
+            verdict = 0
+            for one in strides:
+                s, t = one[p], one[q]
+                if s and t and (s != t or shape[p] > shape[q]):
+                    verdict = -1 if s < t else 1
+                    break
+            if verdict > 0:
                 order[before], order[at] = q, p
                 at = before
-            elif s < t:
+            elif verdict < 0:
                 break
     out, step = [0] * n, 1
     for d in order:

@@ -125,6 +125,29 @@ def accumulate_into(out: Array, key: tuple[Any, ...], src: Array) -> None:
         np.add.at(out, key, src)
 
 
+def index(a: Array, key: tuple[Any, ...]) -> Array:
+    """``a[key]`` for a key of index arrays (in range), masks and full slices. Of a contiguous array the result is
+    contiguous where the index arrays stand side by side: they are made one, and ``take`` is faster than NumPy's
+    general indexing."""
+    if a.flags.c_contiguous and len(key) > 1:
+        arrays, dims, d = [], [], 0
+        for k in key:
+            parts = (k,) if not isinstance(k, np.ndarray) or k.dtype.kind != "b" else k.nonzero()
+            if isinstance(k, np.ndarray):
+                arrays.extend(parts)
+                dims.extend(range(d, d + len(parts)))
+            d += len(parts)
+        first, end = dims[0], dims[-1] + 1
+        if end - first == len(dims) and (first or len(dims) > 1):
+            flat: Any = 0
+            size = 1
+            for k, n in zip(arrays, a.shape[first:end], strict=True):
+                flat = flat * n + np.where(k < 0, k + n, k)
+                size *= n
+            return np.take(a.reshape(*a.shape[:first], size, *a.shape[end:]), flat, axis=first)
+    return np.asarray(a[key])
+
+
 def index_select(a: Array, dim: int, index: Array) -> Array:
     """The slices of ``a`` with these numbers along ``dim``."""
     return np.asarray(np.take(_lines(a), index, axis=dim)).reshape(a.shape if a.ndim == 0 else (

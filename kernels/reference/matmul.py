@@ -45,6 +45,9 @@ def _product(a: Any, b: Any) -> Any:
 @quiet
 def matmul(a: Any, b: Any) -> Any:
     """NumPy's matmul rules (vectors, matrices, broadcast batches), one dtype."""
+    if a.dtype is f32 or a.dtype is f64:
+        r = np.matmul(_blas(a), _blas(b))
+        return r if type(r) is np.ndarray else np.asarray(r)
     if a.dtype in LOW:
         return _product(a.astype(f32), b.astype(f32)).astype(a.dtype)
     if a.dtype.kind in "iu":

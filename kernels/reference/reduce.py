@@ -19,7 +19,9 @@ def sum(a: Any, dims: tuple[int, ...], keepdim: bool, dtype: Any) -> Any:
     """The sum, in ``dtype``."""
     if dtype in LOW:
         return np.asarray(np.sum(a.astype(f32), axis=dims, keepdims=keepdim)).astype(dtype)
-    return np.asarray(np.sum(a, axis=dims, keepdims=keepdim, dtype=dtype))
+    # the ufunc's own method: np.sum is a Python function around it
+    r = np.add.reduce(a, dims if len(dims) < a.ndim else None, dtype, None, keepdim)
+    return r if type(r) is np.ndarray else np.asarray(r)
 
 
 @quiet
@@ -43,7 +45,7 @@ def mean(a: Any, dims: tuple[int, ...], keepdim: bool, dtype: Any) -> Any:
     for d in dims:
         count *= a.shape[d]
     work = f32 if dtype in LOW else dtype
-    total = np.sum(a.astype(work) if a.dtype != work else a, axis=dims, keepdims=keepdim)
+    total = np.add.reduce(a.astype(work) if a.dtype != work else a, dims, None, None, keepdim)
     return np.asarray(total / work.type(count)).astype(dtype)
 
 

@@ -46,7 +46,7 @@ def sort(a: Array, dim: int, descending: bool) -> tuple[Array, Array]:
 def topk(a: Array, k: int, dim: int, largest: bool) -> tuple[Array, Array]:
     """The ``k`` largest (or smallest), sorted, and where they were. Of equal elements the first ones."""
     n = a.shape[dim]
-    if n <= LONG or k * 8 > n:
+    if n <= LONG or k * 8 > n or k == 0:
         order = argsort(a, dim, largest)
         order = np.ascontiguousarray(order[(slice(None),) * dim + (slice(k),)])
         return np.take_along_axis(a, order, dim), order

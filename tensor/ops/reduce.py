@@ -38,7 +38,7 @@ def _dims(dim: Any, ndim: int) -> tuple[int, ...]:
 
 def restore(x: Tensor, dims: tuple[int, ...], keepdim: bool, shape: tuple[int, ...]) -> Tensor:
     """A reduced tensor with its dimensions put back (size 1), ready to broadcast against the input."""
-    if keepdim or not shape:
+    if keepdim or len(dims) == len(shape):  # a 0-d tensor broadcasts as it is
         return x
     return x.reshape(tuple(1 if d in dims else n for d, n in enumerate(shape)))
 

@@ -1,4 +1,5 @@
 """Indexing ops against PyTorch: results, errors, gradients, gradients of gradients."""
+# ruff: noqa: E501
 import pytest
 
 torch = pytest.importorskip("torch")

@@ -1,4 +1,5 @@
 """Joining tensors against PyTorch."""
+# ruff: noqa: E501
 import pytest
 
 torch = pytest.importorskip("torch")

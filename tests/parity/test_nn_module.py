@@ -281,7 +281,7 @@ def test_running_statistics_through_modes():
         for layer in layers:
             for i in range(3):
                 layer(fw.from_numpy(np.cos(np.arange(16) + i).reshape(2, 2, 2, 2).astype("float32")))
-            out += [layer.running_mean, layer.running_var, layer.num_batches_tracked, layer.eval()(fw.ones(1, 2, 1, 1))]
+            out += [layer.running_mean, layer.running_var, layer.num_batches_tracked, layer.eval()(fw.ones(2, 2, 1, 1))]
             if layer.running_mean is not None:
                 layer.reset_running_stats()
                 out += [layer.running_mean, layer.num_batches_tracked]

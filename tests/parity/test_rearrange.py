@@ -1,4 +1,5 @@
 """Rearranged copies, triangles and diagonals against PyTorch."""
+# ruff: noqa: E501
 import pytest
 
 torch = pytest.importorskip("torch")

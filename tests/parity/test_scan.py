@@ -1,4 +1,5 @@
 """Running sums, products and extremes against PyTorch."""
+# ruff: noqa: E501
 import pytest
 
 torch = pytest.importorskip("torch")

@@ -1,4 +1,5 @@
 """Sorting, selecting, counting and searching against PyTorch."""
+# ruff: noqa: E501
 import pytest
 
 torch = pytest.importorskip("torch")

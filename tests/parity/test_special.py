@@ -1,4 +1,5 @@
 """The error function and the gamma family against PyTorch."""
+# ruff: noqa: E501
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -93,7 +94,7 @@ i.clone().digamma_()
 torch.digamma([1.])
 torch.digamma(xr)
 torch.polygamma(1, t.double()[3:])
-torch.polygamma(2, t.double()[7:])
+torch.polygamma(2, t.double()[7:-2])
 torch.polygamma(0, t)
 torch.polygamma(-1, t)
 (x+.5).polygamma(1)
