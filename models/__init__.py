@@ -19,10 +19,10 @@ from tritium.models.resnet import (
 )
 from tritium.models.weights import Weights, WeightsEnum
 
-__all__ = ["DigitsResNet", "DigitsResNet_Weights", "MobileNetV2", "MobileNet_V2_Weights", "ResNet", "ResNet101_Weights", "ResNet152_Weights",
-           "ResNet18_Weights", "ResNet34_Weights", "ResNet50_Weights", "Weights", "WeightsEnum", "digits_resnet",
-           "get_model", "get_model_weights", "list_models", "mobilenet_v2", "resnet101", "resnet152", "resnet18",
-           "resnet34", "resnet50"]
+__all__ = ["DigitsResNet", "DigitsResNet_Weights", "MobileNetV2", "MobileNet_V2_Weights", "ResNet",
+           "ResNet101_Weights", "ResNet152_Weights", "ResNet18_Weights", "ResNet34_Weights", "ResNet50_Weights",
+           "Weights", "WeightsEnum", "digits_resnet", "get_model", "get_model_weights", "list_models",
+           "mobilenet_v2", "resnet101", "resnet152", "resnet18", "resnet34", "resnet50"]
 
 # architecture -> (constructor, its published weights)
 _PUBLISHED: dict[str, tuple[Any, type[WeightsEnum]]] = {

@@ -1,9 +1,10 @@
 """A small residual network for images of 8 x 8, which comes with its weights.
 
-    x -> conv1 3x3, bn1, relu -> layer1 (32 channels) -> layer2 (64, at half the size) -> layer3 (64) -> avgpool 2x2 -> fc
+    x -> conv1 3x3, bn1, relu -> layer1 (32 channels) -> layer2 (64, half the size) -> layer3 (64) -> avgpool 2x2 -> fc
 
-scripts/pretrain_digits.py made the weights, on the digits 0 to 4 of the training part of ``data.datasets.Digits``. Each
-digit counts as eight classes, by how the image was turned and mirrored, so that the features know more than five things.
+scripts/pretrain_digits.py made the weights, on the digits 0 to 4 of the training part of ``data.datasets.Digits``.
+Each digit counts as eight classes, by how the image was turned and mirrored, so that the features know more than
+five things.
 """
 from __future__ import annotations
 
@@ -68,6 +69,7 @@ class DigitsResNet_Weights(WeightsEnum):
         return read_checkpoint(PATH)
 
 
-def digits_resnet(weights: Any = None, progress: bool = True, *, pretrained: bool = False, **kwargs: Any) -> DigitsResNet:
+def digits_resnet(weights: Any = None, progress: bool = True, *, pretrained: bool = False,
+                  **kwargs: Any) -> DigitsResNet:
     """DigitsResNet, without weights or (``weights="DEFAULT"``) with those that come with the package; or a path."""
     return build(DigitsResNet, DigitsResNet_Weights, weights, progress, pretrained, kwargs)

@@ -7,7 +7,7 @@ https://docs.pytorch.org/vision/stable/models/mobilenetv2.html
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tritium import nn
@@ -66,8 +66,8 @@ class InvertedResidual(nn.Module):
 class MobileNetV2(nn.Module):
     """(N, 3, H, W) -> (N, num_classes), for images of about 224 x 224.
 
-    ``width_mult`` scales all channels, rounded to multiples of ``round_nearest``. ``inverted_residual_setting``: rows of
-    (expansion, channels, blocks, stride). ``block``, ``norm_layer``: instead of InvertedResidual and BatchNorm2d.
+    ``width_mult`` scales all channels, rounded to multiples of ``round_nearest``. ``inverted_residual_setting``: rows
+    of (expansion, channels, blocks, stride). ``block``, ``norm_layer``: instead of InvertedResidual and BatchNorm2d.
     ``dropout``: of the classifier. Raises ValueError for a setting that is empty or not of fours."""
 
     def __init__(self, num_classes: int = 1000, width_mult: float = 1.0,

@@ -8,6 +8,7 @@ https://docs.pytorch.org/vision/stable/models.html
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -124,10 +125,9 @@ def read_checkpoint(path: Any) -> dict[str, Any]:
     if not isinstance(found, Mapping) or not found:
         raise RuntimeError(f"{os.fspath(path)} holds no state dict but an object of type {type(found).__name__}")
     if all(isinstance(key, str) and key.startswith("module.") for key in found):
-        metadata = getattr(found, "_metadata", None)
-        found = type(found)((key.removeprefix("module."), value) for key, value in found.items())
-        if metadata is not None:
-            found._metadata = {key.removeprefix("module").removeprefix("."): v for key, v in metadata.items()}  # type: ignore[attr-defined]
+        metadata = getattr(found, "_metadata", {})
+        found = OrderedDict((key.removeprefix("module."), value) for key, value in found.items())
+        found._metadata = {key.removeprefix("module").removeprefix("."): v for key, v in metadata.items()}  # type: ignore[attr-defined]
     return found  # type: ignore[return-value]
 
 

@@ -23,7 +23,7 @@ from tritium.nn.losses import (
     nll_loss,
     smooth_l1_loss,
     triplet_margin_loss,
-)  # fmt: skip
+)
 from tritium.tensor.ops import activation
 from tritium.tensor.ops import softmax as softmax_ops
 from tritium.tensor.ops.activation import (
@@ -36,13 +36,14 @@ from tritium.tensor.ops.activation import (
     leaky_relu_,
     logsigmoid,
     prelu,
+    rrelu,
     selu_,
     softplus,
     softshrink,
     softsign,
     tanhshrink,
     threshold_,
-)  # fmt: skip
+)
 from tritium.tensor.ops.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d
 from tritium.tensor.ops.copy_pad import pad
 from tritium.tensor.ops.dropout import (
@@ -52,7 +53,7 @@ from tritium.tensor.ops.dropout import (
     dropout2d,
     dropout3d,
     feature_alpha_dropout,
-)  # fmt: skip
+)
 from tritium.tensor.ops.embedding import embedding
 from tritium.tensor.ops.index import one_hot
 from tritium.tensor.ops.matmul import linear
@@ -67,7 +68,7 @@ from tritium.tensor.ops.pool import (
     avg_pool2d,
     max_pool1d,
     max_pool2d,
-)  # fmt: skip
+)
 from tritium.tensor.tensor import Tensor
 
 __all__ = [
@@ -120,18 +121,6 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """x above 0, negative_slope * x below."""
     return (activation.leaky_relu_ if inplace else activation.leaky_relu)(input, negative_slope)
-
-
-def rrelu(
-    input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False, inplace: bool = False
-) -> Tensor:
-    """x above 0, a x below: a from U(lower, upper) for every element in training, their mean otherwise.
-
-    Raises NotImplementedError in training, except on tensors that hold no negative value to draw for.
-    """
-    if training:
-        raise NotImplementedError("rrelu: the randomised form (training=True) is not there")
-    return leaky_relu(input, (lower + upper) / 2, inplace)
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:

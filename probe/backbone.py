@@ -116,7 +116,7 @@ def digest(module: nn.Module) -> str:
     for name, tensor in module.state_dict().items():
         array = np.ascontiguousarray(tensor.cpu().numpy())
         found.update(f"{name} {array.dtype} {array.shape}\n".encode())
-        found.update(array.reshape(-1).view(np.uint8))
+        found.update(array.reshape(-1).view(np.uint8).data)
     return found.hexdigest()
 
 
@@ -165,7 +165,8 @@ def _augmentation(crop: int) -> Callable[[Any], Any]:
     from tritium.data.transforms import Compose, Normalize, RandomHorizontalFlip, RandomResizedCrop, ToTensor
     from tritium.models.weights import IMAGENET_MEAN, IMAGENET_STD
 
-    return Compose([RandomResizedCrop(crop), RandomHorizontalFlip(), ToTensor(), Normalize(IMAGENET_MEAN, IMAGENET_STD)])
+    return Compose([RandomResizedCrop(crop), RandomHorizontalFlip(), ToTensor(),
+                    Normalize(IMAGENET_MEAN, IMAGENET_STD)])
 
 
 def fill(model: nn.Module, state: Any, head: str, arch: str, path: Any = "the file") -> None:
@@ -190,7 +191,7 @@ def _misfit(text: str) -> str:
     mismatches: list[str] = []
     for line in text.split("\n\t")[1:]:
         listed = re.match(r"(Missing|Unexpected) key\(s\) in state_dict: (.*)\. $", line)
-        shape = re.match(r"size mismatch for (\S+): copying a param with shape \S*?\[(.*?)\]\)? .*\[(.*?)\]\)?\.$", line)
+        shape = re.match(r"size mismatch for (\S+): copying .*?\[(.*?)\].*\[(.*?)\]\)?\.$", line)
         if listed:
             parts.append(f"{listed[1].lower()} " + _few(listed[2].replace('"', "").split(", ")))
         elif shape:

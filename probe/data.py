@@ -71,7 +71,8 @@ def open_data(root: Any, val_split: float = 0.2) -> Data:
         found = _known_format(path) or _image_folders(path, val_split)
     if len(found.classes) < 2:
         hint = f" (is {path}/val missing?)" if found.classes == ["train"] else ""
-        raise ProbeError(f"{path} has {len(found.classes)} class ({', '.join(found.classes)}): at least 2 are needed{hint}")
+        raise ProbeError(f"{path} has {len(found.classes)} class ({', '.join(found.classes)}): at least 2 are needed"
+                         + hint)
     return found
 
 
@@ -118,7 +119,7 @@ def _of_arrays(source: Any, indices: Sequence[int]) -> Images:
     targets = np.asarray(source.targets, np.int64)
     found = sha256(f"{pixels.dtype} {pixels.shape}\n".encode())
     for array in (pixels, targets, np.asarray(indices, np.int64)):
-        found.update(array.reshape(-1).view(np.uint8))
+        found.update(array.reshape(-1).view(np.uint8).data)
     return Images(source, indices, found.hexdigest())
 
 
@@ -129,7 +130,8 @@ def _image_folders(path: Path, val_split: float) -> Data:
     if (path / "train").is_dir() and other is not None:
         train, val = _folder(path / "train"), _folder(other)
         _same_classes(path / "train", train.classes, other, val.classes)
-        return Data("image folders", _of_files(train, range(len(train))), _of_files(val, range(len(val))), train.classes)
+        return Data("image folders", _of_files(train, range(len(train))), _of_files(val, range(len(val))),
+                    train.classes)
     whole = _folder(path)
     first, second = _divide(whole, val_split)
     note = f"{path} has no train and val: {val_split:.0%} of each class are for validation"

@@ -1,8 +1,10 @@
 """The embedded default: ten digits from a backbone that has seen five, beside what needs no training.
 
 Data and weights come with the package. The same head, with the same recipe, is trained on three kinds of features: the
-pixels themselves, those of an untrained backbone, and those of the backbone pre-trained on the digits 0 to 4 (of training
-images only). The digits 5 to 9 are new to all three.
+pixels themselves, those of an untrained backbone, and those of the backbone pre-trained on the digits 0 to 4 (of
+training images only). The digits 5 to 9 are new to all three. Other recipes do not change the order: with learning
+rates from 0.03 to 1 and up to 100 epochs the pixels reach 91.4% at most, untrained backbones 91.7%, and the pre-trained
+one stays above 96%.
 """
 from __future__ import annotations
 
@@ -11,10 +13,10 @@ from typing import Any
 
 from tritium import nn
 from tritium.probe.backbone import Backbone, load_backbone
-from tritium.probe.data import Data, digits_data
+from tritium.probe.data import digits_data
 from tritium.probe.head import Recipe
-from tritium.probe.run import Result, Settings, run
 from tritium.probe.scores import Scores
+from tritium.probe.workflow import Result, Settings, run, write_report
 
 RECIPE = Recipe(epochs=30, batch_size=64)
 SEEN = 5  # the backbone knows the digits below this one
@@ -22,26 +24,24 @@ PIXELS = 64
 
 
 def run_embedded(recipe: Recipe = RECIPE, settings: Settings | None = None) -> tuple[Result, list[dict[str, Any]]]:
-    """Probe the three kinds of features. Returns the result for the pre-trained backbone, whose folder and report are the
-    run's, and a row for each kind: name, number of features, accuracy on all, on 0-4 and on 5-9."""
+    """Probe the three kinds of features. Returns the result for the pre-trained backbone, whose folder and report are
+    the run's, and a row for each kind: name, number of features, accuracy on all, on 0-4 and on 5-9."""
     settings = settings or Settings()
     data = digits_data()
     device = settings.device
     pretrained = load_backbone("digits_resnet", "DEFAULT", device=device)
     untrained = load_backbone("digits_resnet", None, seed=recipe.seed, device=device)
     pixels = Backbone("pixels", nn.Flatten(), PIXELS, "fc", "none", pretrained.transform, mode="L")
-    result = _run(data, pretrained, recipe, settings)  # first: it refuses a folder before any work is done
+    result = run(data, pretrained, recipe, settings)  # first: it refuses a folder before any work is done
     # The others are only measured: they leave no folder, and say nothing.
     aside = replace(settings, out=None, resume=False, say=lambda text: None)
-    rows = [_row("raw pixels", pixels, _run(data, pixels, recipe, aside).scores),
-            _row("untrained backbone", untrained, _run(data, untrained, recipe, aside).scores),
+    rows = [_row("raw pixels", pixels, run(data, pixels, recipe, aside).scores),
+            _row("untrained backbone", untrained, run(data, untrained, recipe, aside).scores),
             _row("pre-trained backbone", pretrained, result.scores)]
     result.report["compared"] = rows
+    if settings.out is not None:
+        write_report(settings.out, result.report)
     return result, rows
-
-
-def _run(data: Data, backbone: Backbone, recipe: Recipe, settings: Settings) -> Result:
-    return run(data, backbone, recipe, settings)
 
 
 def _row(name: str, backbone: Backbone, scores: Scores) -> dict[str, Any]:

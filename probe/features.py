@@ -233,8 +233,9 @@ def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
 def _check_finite(features: Tensor, images: Images, positions: list[int], backbone: Backbone) -> None:
     bad = ~np.isfinite(features.numpy()).all(1)
     if bad.any():
-        raise ProbeError(f"{backbone.arch} with the weights {backbone.weights} gives NaN or infinite features, first for "
-                         f"{images.name(positions[int(bad.argmax())])}: are the weights right?")
+        first = images.name(positions[int(bad.argmax())])
+        raise ProbeError(f"{backbone.arch} with the weights {backbone.weights} gives NaN or infinite features, first "
+                         f"for {first}: are the weights right?")
 
 
 def _write(path: str, key: str, features: Tensor, positions: list[int], skipped: list[str],
@@ -271,5 +272,5 @@ def _checksum(stored: dict[str, Tensor]) -> str:
     for name in sorted(stored):
         array = np.ascontiguousarray(stored[name].numpy())
         found.update(f"{name} {array.dtype} {array.shape}\n".encode())
-        found.update(array.reshape(-1).view(np.uint8))
+        found.update(array.reshape(-1).view(np.uint8).data)
     return found.hexdigest()

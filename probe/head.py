@@ -46,7 +46,8 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, fits, wanted in (
                 ("epochs", self.epochs >= 1, "at least 1"), ("batch_size", self.batch_size >= 1, "at least 1"),
-                ("lr", 0 < self.lr < math.inf, "a positive number"), ("momentum", 0 <= self.momentum < 1, "from 0 to below 1"),
+                ("lr", 0 < self.lr < math.inf, "a positive number"),
+                ("momentum", 0 <= self.momentum < 1, "from 0 to below 1"),
                 ("weight_decay", 0 <= self.weight_decay < math.inf, "a number from 0"),
                 ("optimizer", self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}"),
                 ("schedule", self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
@@ -81,7 +82,8 @@ class LinearProbe:
     (N, in_features) and labels (N,). ``history`` has one row per epoch. With equal recipes, features and labels the
     numbers are equal to the last bit; no global random state is used or changed."""
 
-    def __init__(self, in_features: int, num_classes: int, recipe: Recipe | None = None, *, device: Any = "cpu") -> None:
+    def __init__(self, in_features: int, num_classes: int, recipe: Recipe | None = None, *,
+                 device: Any = "cpu") -> None:
         self.recipe = recipe or Recipe()
         self.num_classes = num_classes
         with fork_rng():
@@ -158,7 +160,8 @@ class LinearProbe:
         differing = [name for name, value in asdict(self.recipe).items() if state["recipe"].get(name) != value]
         if differing:
             name = differing[0]
-            raise ProbeError(f"cannot continue: {name} was {state['recipe'].get(name)} and is {getattr(self.recipe, name)}")
+            then, now = state["recipe"].get(name), getattr(self.recipe, name)
+            raise ProbeError(f"cannot continue: {name} was {then} and is {now}")
         self.head.load_state_dict(state["head"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])

@@ -50,7 +50,8 @@ def confusion(scores: Scores, classes: Sequence[str]) -> list[str]:
         return lines
     pairs = [(-int(matrix[i, j]), i, j) for i, j in zip(*matrix.nonzero(), strict=True) if i != j]
     lines = ["most frequent confusions"]
-    lines += [f"{-count:>6,}  {_short(classes[i])} taken for {_short(classes[j])}" for count, i, j in sorted(pairs)[:LISTED]]
+    lines += [f"{-count:>6,}  {_short(classes[i])} taken for {_short(classes[j])}"
+              for count, i, j in sorted(pairs)[:LISTED]]
     return lines
 
 

@@ -58,4 +58,5 @@ class Scores:
     def per_class(self) -> list[float]:
         """Top-1 accuracy for the images of each class; 0 for a class without images."""
         totals = self.confusion.sum(1)
-        return [float(right / total) if total else 0.0 for right, total in zip(self.confusion.diagonal(), totals, strict=True)]
+        right = self.confusion.diagonal()
+        return [float(r / total) if total else 0.0 for r, total in zip(right, totals, strict=True)]

@@ -3,9 +3,9 @@
     python scripts/pretrain_digits.py
 
 It learns from the training part of the digits (the first 1,437 images, of which 721 are a 0, 1, 2, 3 or 4), turned by
-multiples of 90 degrees and mirrored, and has to tell which digit it sees and how it was turned: 40 classes. Five classes
-alone would leave features that know little beyond them. Small shifts, turns and scalings vary the images. The result
-depends on the seed alone; nothing was chosen by looking at the validation images.
+multiples of 90 degrees and mirrored, and has to tell which digit it sees and how it was turned: 40 classes. Five
+classes alone would leave features that know little beyond them. Small shifts, turns and scalings vary the images. The
+result depends on the seed alone.
 """
 from __future__ import annotations
 
@@ -84,7 +84,8 @@ def main() -> None:
     options = parser.parse_args()
     started = time.perf_counter()
     model = pretrain(seed=options.seed)
-    about = {"arch": "digits_resnet", "trained_on": "digits 0-4 of the first 1,437 images, turned and mirrored: 40 classes",
+    about = {"arch": "digits_resnet",
+             "trained_on": "digits 0-4 of the first 1,437 images, turned and mirrored: 40 classes",
              "epochs": EPOCHS, "seed": options.seed, "license": "CC BY 4.0 data (data/assets/DIGITS_LICENSE.md)"}
     save_safetensors(model.state_dict(), options.out, {"tritium": json.dumps(about)})
     print(f"wrote {options.out} in {time.perf_counter() - started:.0f} s")

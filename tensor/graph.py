@@ -222,6 +222,8 @@ def refresh_view(t: Tensor) -> None:
 
     base = t._base
     assert base is not None
+    if t._made == NO_GRAD_VIEW and base._edge is not None:
+        raise RuntimeError(t._made.replace("is being modified", "its base or another view of its base has been modified"))
     t._base_edge = base._edge
     if base._edge is None:
         return
@@ -310,27 +312,36 @@ def make_view(t: Tensor, array: Any, kind: type[Node], ctx: Any = None) -> Tenso
     v._vc = vc
     base = t._base
     v._base = base = t if base is None else base
-    if mode.enabled and t._rg:
-        record(v, kind, (t,), ctx=ctx)
-        v._base_edge = base._edge
-    elif not base._rg:
-        _remember(vc, v)
-    else:
-        v._base_edge = base._edge
+    if mode.enabled:
+        if t._rg:
+            record(v, kind, (t,), ctx=ctx)
+            v._base_edge = base._edge
+        else:
+            _remember(vc, v)
+    else:  # not recorded: a leaf of its own, which in-place operations must not bring into the graph later
+        v._made = NO_GRAD_VIEW
+        if base._rg:
+            v._rg = True
+            v._base_edge = base._edge
+        else:
+            _remember(vc, v)
     return v
 
 
 def make_views(t: Tensor, arrays: list[Any], kind: type[Node], ctx: Any) -> tuple[Tensor, ...]:
     """Several views of a tensor that one node makes: its derivative gets a gradient (or None) for each."""
-    if not (mode.enabled and t._rg and arrays):
+    if not mode.enabled:
         return tuple([make_view(t, a, kind) for a in arrays])
-    with_grad = mode.enabled
     mode.enabled = False
     try:
         views = tuple([make_view(t, a, kind) for a in arrays])
     finally:
-        mode.enabled = with_grad
-    return record(views, kind, (t,), ctx=ctx)
+        mode.enabled = True
+    for i, v in enumerate(views):
+        v._made = (f"Output {i} of {kind.__name__.removesuffix('Backward0')} is a view and is being modified inplace. "
+                   "This view is the output of a function that returns multiple views. Such functions do not allow the "
+                   "output views to be modified inplace. You should replace the inplace operation by an out-of-place one.")
+    return record(views, kind, (t,), ctx=ctx) if t._rg and views else views
 
 
 def _remember(vc: Version, view: Tensor) -> None:
@@ -355,18 +366,24 @@ def materialize(t: Tensor) -> None:
 
 # --- in-place operations --------------------------------------------------------------------
 
+NO_GRAD_VIEW = (
+    "A view was created in no_grad mode and is being modified inplace with grad mode enabled. Given that this use case is "
+    "ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the view and the inplace either "
+    "both inside the no_grad block (if you don't want the inplace to be tracked) or both outside (if you want the inplace "
+    "to be tracked).")
+
+
 def check_inplace(t: Tensor, overlap: bool = True) -> None:
     """Raise PyTorch's errors for tensors that must not be changed in place. ``overlap``: also for those whose elements
     share memory."""
-    if mode.enabled:
+    if mode.enabled and t._rg:
+        if t._made:
+            raise RuntimeError(t._made)
+        if edge(t)[0] is t:
+            raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
         base = t._base
-        if t._rg:
-            if edge(t)[0] is t:
-                raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
-            if base is not None and base._rg and base._edge is None:
-                raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
-        elif base is not None and base._rg and not t._detached:
-            raise RuntimeError(NO_GRAD_VIEW)
+        if base is not None and base._rg and base._edge is None:
+            raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
     a = t._a
     if overlap and 0 in a.strides and a.size > 1:
         for n, s in zip(a.shape, a.strides, strict=True):
@@ -414,6 +431,8 @@ def set_history(t: Tensor, result: Tensor) -> None:
         _enter_graph(t)
         t._edge = edge(result)
         return
+    if t._made:
+        raise RuntimeError(t._made)
     from tritium.tensor.ops.region import CopySlices, region_of
 
     before = alias(base)

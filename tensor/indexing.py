@@ -27,7 +27,7 @@ from tritium.tensor.graph import (
     wrap,
 )
 from tritium.tensor.layout import dense_strides, element_strides
-from tritium.tensor.ops.arguments import fill_value
+from tritium.tensor.ops.arguments import element, from_number
 from tritium.tensor.ops.parts import SelectBackward0, SliceBackward0, basic_view, scatter_basic
 from tritium.tensor.ops.pointwise import node_kind
 from tritium.tensor.tensor import Tensor
@@ -243,8 +243,13 @@ def index(t: Tensor, key: tuple[Any, ...]) -> Tensor:
         r = _arrange(a, key, r)
     out = wrap(r)
     if recording(t):
-        record(out, IndexBackward0, (t,), ctx=(a.shape, key))
+        record(out, IndexBackward0, (t,), ctx=(a.shape, _own(key)))
     return out
+
+
+def _own(key: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The key with copies of its arrays: the user may change an index tensor before backward."""
+    return tuple([x if x is FULL else x.copy() for x in key])
 
 
 def _arrange(a: Any, key: tuple[Any, ...], r: Any) -> Any:
@@ -332,6 +337,8 @@ def _as_number(t: Tensor, value: Any) -> Any:
         raise TypeError(f"can't assign a {name} to a {t.type()}")
     if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
         raise ValueError("Overflow when unpacking long long")
+    if t._a.itemsize == 2 and t._a.dtype.kind in "fV" and isinstance(value, float):
+        return from_number(value, t._a.dtype)  # becomes inf where it does not fit
     return value
 
 
@@ -385,7 +392,8 @@ def index_put_(t: Tensor, key: tuple[Any, ...], value: Any, accumulate: bool = F
                                    f"{t.dtype.title} for the destination and {value.dtype.title} for the source.")
             v = of(v).pointwise.cast(v, a.dtype)
     else:
-        v = fill_value(value, a.dtype)
+        v = element(value, a.dtype)
+        v = v if isinstance(v, np.ndarray) else np.asarray(v, a.dtype)
     before = None
     if recording(t):
         before = alias(t)
@@ -402,7 +410,7 @@ def index_put_(t: Tensor, key: tuple[Any, ...], value: Any, accumulate: bool = F
                            f"result of shape {list(a[key].shape)}") from None
     bump(t)
     if mode.enabled and (before is not None or (isinstance(value, Tensor) and value._rg)):
-        blank = wrap(a)
+        blank, key = wrap(a), _own(key)
         old = before if before is not None else alias(t)
         if isinstance(value, Tensor) and value._rg:
             record(blank, IndexPutBackward0, (old, value), ctx=(a.shape, key, accumulate, value._a.shape))

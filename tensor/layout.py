@@ -199,7 +199,8 @@ def broadcast_shapes(*shapes: Any) -> tuple[int, ...]:
     ndim = max((len(s) for s in shapes), default=0)
     out = [1] * ndim
     for shape in shapes:
-        for i, n in enumerate(shape, start=ndim - len(shape)):
+        for i in range(ndim - 1, ndim - 1 - len(shape), -1):  # the last dimension first, as PyTorch reports it
+            n = shape[i - ndim]
             if n != 1 and n != out[i]:
                 if out[i] != 1:
                     raise RuntimeError(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tritium.tensor import creation, indexing
+from tritium.tensor.graph import bump, check_inplace
 from tritium.tensor.ops import copy, pointwise, view
 from tritium.tensor.ops.pointwise import inplace
 from tritium.tensor.tensor import Tensor
@@ -24,11 +25,12 @@ BINARY = """add sub subtract mul multiply div divide true_divide floor_divide re
  bitwise_left_shift bitwise_right_shift eq ne not_equal lt less le less_equal gt greater ge greater_equal logical_and
  logical_or logical_xor pow float_power clamp clip clamp_min clamp_max lerp addcmul addcdiv isclose allclose equal
  """.split()
-POINTWISE_INPLACE = """abs sign sgn relu floor ceil trunc frac square sqrt rsqrt reciprocal exp exp2 expm1 log log2 log10
- log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh sigmoid sinc logical_not bitwise_not round logit
- nan_to_num floor_divide remainder fmod atan2 hypot copysign ldexp xlogy heaviside gcd lcm bitwise_and bitwise_or
- bitwise_xor bitwise_left_shift bitwise_right_shift logical_and logical_or logical_xor pow float_power clamp clip clamp_min
- clamp_max lerp addcmul addcdiv eq ne lt le gt ge""".split()
+POINTWISE_INPLACE = """abs absolute sign sgn relu floor ceil trunc fix frac square sqrt rsqrt reciprocal exp exp2 expm1 log
+ log2 log10 log1p sin cos tan asin arcsin acos arccos atan arctan sinh cosh tanh asinh arcsinh acosh arccosh atanh arctanh
+ sigmoid sinc deg2rad rad2deg logical_not bitwise_not negative round logit nan_to_num floor_divide remainder fmod atan2
+ arctan2 hypot copysign nextafter ldexp xlogy heaviside gcd lcm bitwise_and bitwise_or bitwise_xor bitwise_left_shift
+ bitwise_right_shift logical_and logical_or logical_xor pow float_power clamp clip clamp_min clamp_max lerp addcmul addcdiv
+ eq ne not_equal lt less le less_equal gt greater ge greater_equal""".split()
 VIEWS = """view reshape view_as reshape_as ravel flatten unflatten squeeze unsqueeze permute transpose swapaxes swapdims t
  movedim moveaxis select narrow unbind split split_with_sizes chunk tensor_split hsplit vsplit dsplit expand expand_as broadcast_to
  diagonal unfold as_strided detach detach_ view_as_real adjoint""".split()
@@ -83,12 +85,13 @@ def _collect() -> None:
 def _view_inplace(op: Any, name: str) -> Any:
     """A view op on the tensor itself: its shape and strides change, its memory does not."""
 
-    def op_(input: Tensor, *args: Any) -> Tensor:
-        result = op(input, *args)
+    def op_(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        check_inplace(input, overlap=False)
+        result = op(input, *args, **kwargs)
         input._a = result._a
-        if result._rg:
-            input._edge, input._rg = result._edge, True
-            input._base = input._base if input._base is not None else None
+        bump(input)
+        if result._rg and input._rg:
+            input._edge, input._base_edge = result._edge, result._base_edge
         return input
 
     op_.__name__ = op_.__qualname__ = name
@@ -107,6 +110,8 @@ def _operator(function: Any, name: str) -> Any:
     def operator(self: Tensor, other: Any) -> Any:
         if isinstance(other, _OPERANDS):
             return function(self, other)
+        if isinstance(other, np.ndarray):
+            return function(self, creation.as_tensor(other))
         return NotImplemented
 
     operator.__name__ = operator.__qualname__ = name
@@ -131,6 +136,15 @@ def _rmatmul(self: Tensor, other: Any) -> Any:
 
 def _matmul(self: Tensor, other: Any) -> Any:
     return functions["matmul"](self, other) if isinstance(other, Tensor) else NotImplemented
+
+
+def _invert(self: Tensor) -> Tensor:
+    """``~self``.
+
+    Raises TypeError for other tensors than integers and bools."""
+    if self._a.dtype.kind not in "biu":
+        raise TypeError("~ (operator.invert) is only implemented on integer and Boolean-type tensors")
+    return pointwise.bitwise_not(self)
 
 
 def _in_place_operator(function: Any, name: str) -> Any:
@@ -175,7 +189,7 @@ def _operators() -> None:
     _attach("__neg__", p.negative)
     _attach("__pos__", p.positive)
     _attach("__abs__", p.abs)
-    _attach("__invert__", p.bitwise_not)
+    _attach("__invert__", _invert)
     _attach("__getitem__", indexing.getitem)
     _attach("__setitem__", indexing.setitem)
     for name in ("T", "mT", "mH", "H"):

@@ -111,6 +111,7 @@ class Tensor(Methods):
     _edge: Any = None  # (node, output number) of a tensor that is no leaf
     _base: Tensor | None = None  # the tensor this one is a view of
     _base_edge: Any = None  # the base's edge when this view took its own
+    _made = ""  # of a view that in-place operations must not bring into the graph: why
     _grad: Tensor | None = None
     _hooks: dict[int, Any] | None = None  # hooks of a leaf
     _after_hooks: dict[int, Any] | None = None  # post-accumulate-grad hooks of a leaf
@@ -410,6 +411,17 @@ class Tensor(Methods):
         value = a.item()
         return value if type(value) is not a.dtype.type else float(value)
 
+    def _one(self, kind: str) -> Any:
+        """The value as ``int()`` and ``float()`` take it."""
+        if self._a.size != 1:
+            raise ValueError("only one element tensors can be converted to Python scalars")
+        value = self.item()
+        if isinstance(value, complex):
+            if value.imag:
+                raise RuntimeError(f"value cannot be converted to type {kind} without overflow")
+            return value.real
+        return value
+
     def tolist(self) -> Any:
         """The values as nested lists of Python numbers; a number for a 0-d tensor."""
         a = self._a
@@ -446,10 +458,10 @@ class Tensor(Methods):
         return bool(a.item())
 
     def __float__(self) -> float:
-        return float(self.item())
+        return float(self._one("double"))
 
     def __int__(self) -> int:
-        return int(self.item())
+        return int(self._one("int64_t"))
 
     def __complex__(self) -> complex:
         return complex(self.item())
@@ -471,6 +483,9 @@ class Tensor(Methods):
         from tritium.tensor.ops.view import unbind
 
         return iter(unbind(self, 0))
+
+    def __delitem__(self, key: Any) -> None:
+        raise TypeError("Tensor does not support deleting items")
 
     def __contains__(self, element: Any) -> bool:
         if isinstance(element, Tensor):
@@ -535,6 +550,6 @@ class Tensor(Methods):
 
 
 STATE = frozenset(("_a", "_vc", "_rg", "_edge", "_base", "_base_edge", "_grad", "_hooks", "_after_hooks", "_free",
-                   "_retains_grad"))
+                   "_made", "_retains_grad"))
 
 from tritium.tensor import graph  # noqa: E402  (the record needs the class, and the class the record)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tritium.kernels.reference.index import add_rows
 from tritium.kernels.reference.pointwise import LOW
 
 Array = Any
@@ -20,8 +21,7 @@ def embedding_backward(g: Array, indices: Array, rows: int, skip: int, by_freque
     """g (..., D) summed into (rows, D). `skip`: a row that gets nothing (-1: none); `by_frequency`: divide each row's
     sum by how often its number occurs.
 
-    The gradients are sorted by row and summed in runs: the same inputs give the same bits, and float16 sums in
-    float32.
+    The gradients are added in order: the same inputs give the same bits, and float16 sums in float32.
     """
     flat = indices.reshape(-1)
     g = g.reshape(flat.size, g.shape[-1])
@@ -29,9 +29,7 @@ def embedding_backward(g: Array, indices: Array, rows: int, skip: int, by_freque
     if skip >= 0:
         keep = flat != skip
         flat, g = flat[keep], g[keep]
-    if flat.size:
-        order = np.argsort(flat, kind="stable")
-        found, first, counts = np.unique(flat[order], return_index=True, return_counts=True)
-        sums = np.add.reduceat(g[order].astype(out.dtype, copy=False), first, axis=0)
-        out[found] = sums / counts[:, None].astype(out.dtype) if by_frequency else sums
+    add_rows(out, flat, g.astype(out.dtype, copy=False))
+    if by_frequency:
+        out /= np.maximum(np.bincount(flat, minlength=rows), 1)[:, None].astype(out.dtype)
     return out.astype(g.dtype, copy=False)

@@ -118,59 +118,71 @@ def backward(name: str, g: Array, x: Array, t: Array, reduction: str, *more: Any
 # --------------------------------------------------------------------------------------------------------- nll
 
 
-def outside(target: Array, classes: int, ignore: int) -> int | None:
-    """The first class number that is neither in [0, classes) nor the ignored one; None when all are in order."""
+def survey(target: Array, classes: int, ignore: int) -> tuple[int | None, bool]:
+    """(the first class number that is neither in [0, classes) nor the ignored one, or None; whether any is ignored)."""
     if target.size == 0:
-        return None
-    if target.min() >= 0 and target.max() < classes:  # the usual case: two passes and no temporary
-        return None
-    bad = ((target < 0) | (target >= classes)) & (target != ignore)
-    return int(target[bad][0]) if bad.any() else None
-
-
-def _chosen(target: Array, weight: Array | None, ignore: int, dtype: Any) -> tuple[Array, Array | None]:
-    """Class numbers that may be used as indices, and the weight of each sample (None: 1 for all)."""
+        return None, False
+    low, high = target.min(), target.max()
+    if low >= 0 and high < classes:  # the usual case: two passes and no temporary
+        return None, bool(low <= ignore <= high and (target == ignore).any())
     ignored = target == ignore
-    some = bool(ignored.any())
-    if some:
-        target = np.where(ignored, 0, target)
-    if weight is not None:
-        weights = weight[target]
-        return target, np.where(ignored, weights.dtype.type(0), weights) if some else weights
-    return target, (~ignored).astype(dtype) if some else None
+    bad = ((target < 0) | (target >= classes)) & ~ignored
+    return (int(target[bad][0]) if bad.any() else None), bool(ignored.any())
+
+
+def _places(target: Array) -> tuple[Array, ...]:
+    """Indices of each sample's class in (N, C, ...)."""
+    if target.ndim == 1:
+        return np.arange(target.size), target
+    first, *rest = np.ogrid[tuple(slice(n) for n in target.shape)]
+    return first, target, *rest
+
+
+def _weights(target: Array, weight: Array | None, ignore: int, some: bool, dtype: Any) -> tuple[Array, Array | None]:
+    """Class numbers that may be used as indices, and the weight of each sample (None: 1 for all)."""
+    if not some:
+        return target, None if weight is None else weight[target]
+    ignored = target == ignore
+    target = np.where(ignored, 0, target)
+    if weight is None:
+        return target, (~ignored).astype(dtype)
+    weights = weight[target]
+    return target, np.where(ignored, weights.dtype.type(0), weights)
 
 
 @quiet
-def nll(logp: Array, target: Array, weight: Array | None, ignore: int, reduction: str) -> tuple[Array, Array]:
+def nll(
+    logp: Array, target: Array, weight: Array | None, ignore: int, some: bool, reduction: str
+) -> tuple[Array, Array]:
     """logp (N, C, ...), target (N, ...) of integers, weight (C,): the loss and the sum of the samples' weights.
 
-    "none": -w logp of each sample; "sum": their sum; "mean": their sum over the sum of the weights.
+    `some`: whether `target` has ignored entries. "none": -w logp of each sample; "sum": their sum; "mean": their sum
+    over the sum of the weights.
     """
-    wide = _wide(logp)
-    target, weights = _chosen(target, _wide(weight), ignore, wide.dtype)
-    picked = -np.take_along_axis(wide, np.expand_dims(target, 1), 1).squeeze(1)
+    target, weights = _weights(target, _wide(weight), ignore, some, np.float32 if logp.dtype in LOW else logp.dtype)
+    picked = -_wide(logp[_places(target)])
     if weights is not None:
         picked = np.where(weights == 0, picked.dtype.type(0), picked * weights)  # an ignored nan or inf counts 0
     if reduction == "none":
-        return picked.astype(logp.dtype, copy=False), np.asarray(wide.dtype.type(0))
-    total = wide.dtype.type(picked.size) if weights is None else np.sum(weights)
-    loss = np.sum(picked)
+        return picked.astype(logp.dtype, copy=False), np.asarray(picked.dtype.type(0))
+    total = picked.dtype.type(picked.size) if weights is None else np.add.reduce(weights, None)
+    loss = np.add.reduce(picked, None)
     if reduction == "mean":
         loss = loss / total
-    return np.asarray(loss).astype(logp.dtype, copy=False), np.asarray(total)
+    return np.asarray(loss, logp.dtype), np.asarray(total)
 
 
 @quiet
 def nll_backward(
-    g: Array, target: Array, weight: Array | None, ignore: int, reduction: str, total: Array, shape: tuple[int, ...]
-) -> Array:
+    g: Array, target: Array, weight: Array | None, ignore: int, some: bool, reduction: str, total: Array,
+    shape: tuple[int, ...],
+) -> Array:  # fmt: skip
     """The gradient of logp (of `shape`): -w g at each sample's class, 0 elsewhere."""
     wide = _wide(g)
-    target, weights = _chosen(target, _wide(weight), ignore, wide.dtype)
-    scale = -(wide / total) if reduction == "mean" else -wide
-    values = np.broadcast_to(scale, target.shape) if weights is None else scale * weights
+    target, weights = _weights(target, _wide(weight), ignore, some, wide.dtype)
+    values = -(wide / total) if reduction == "mean" else -wide
     if weights is not None:
-        values = np.where(weights == 0, values.dtype.type(0), values)
+        values = np.where(weights == 0, wide.dtype.type(0), values * weights)
     out = np.zeros(shape, g.dtype)
-    np.put_along_axis(out, np.expand_dims(target, 1), np.expand_dims(values, 1).astype(g.dtype), 1)
+    out[_places(target)] = values
     return out

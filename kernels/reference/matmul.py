@@ -1,8 +1,9 @@
 """Products of matrices and vectors.
 
-NumPy hands float32, float64 and complex to its BLAS, which we hold to one thread and share out over our own: the threads
-of OpenBLAS spin for 0.1 s after each product and take the cores from everything else. Integers go through a plain loop there, so they are multiplied as
-float64 when every partial sum is exact in it. The 16-bit types are multiplied in float32 and rounded once.
+NumPy hands float32, float64 and complex to its BLAS, which we hold to one thread and share out over our own: threads of
+OpenBLAS spin for 0.1 s after each product and take the cores from everything else. Integers go through a plain loop
+there, so they are multiplied as float64 when every partial sum is exact in it. The 16-bit types are multiplied in float32
+and rounded once.
 """
 from __future__ import annotations
 
@@ -46,7 +47,9 @@ def _product(a: Any, b: Any) -> Any:
 def matmul(a: Any, b: Any) -> Any:
     """NumPy's matmul rules (vectors, matrices, broadcast batches), one dtype."""
     if a.dtype is f32 or a.dtype is f64:
-        r = np.matmul(_blas(a), _blas(b))
+        a, b = _blas(a), _blas(b)
+        small = a.size < 8192 and b.size < 8192 and a.size * b.shape[-1] < SMALL
+        r = np.matmul(a, b) if small else _product(a, b)
         return r if type(r) is np.ndarray else np.asarray(r)
     if a.dtype in LOW:
         return _product(a.astype(f32), b.astype(f32)).astype(a.dtype)

@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 from numpy import asarray, ndarray
 
-from tritium.kernels.reference.quiet import begin, end
+from tritium.kernels.reference.quiet import begin, end, quiet
 
 f16, bf16, f32 = np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16), np.dtype(np.float32)
 LOW = (f16, bf16)
@@ -120,7 +120,7 @@ UNARY: dict[str, Callable[[Any], Any]] = {
     "neg": np.negative, "abs": _abs, "sign": _sign, "sgn": _sgn, "relu": _relu,
     "floor": _whole(np.floor), "ceil": _whole(np.ceil), "trunc": _whole(np.trunc), "round": _round,
     "frac": lambda a: a - np.trunc(a),
-    "square": np.square, "sqrt": np.sqrt, "rsqrt": lambda a: 1 / np.sqrt(a), "reciprocal": lambda a: 1 / a,
+    "square": lambda a: np.square(a) if a.dtype.kind != "b" else a.astype(np.int64), "sqrt": np.sqrt, "rsqrt": lambda a: 1 / np.sqrt(a), "reciprocal": lambda a: 1 / a,
     "exp": np.exp, "exp2": np.exp2, "expm1": np.expm1,
     "log": np.log, "log2": np.log2, "log10": np.log10, "log1p": np.log1p,
     "sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan,
@@ -162,8 +162,17 @@ def _heaviside(a: Any, b: Any) -> Any:
 
 
 def _xlogy(a: Any, b: Any) -> Any:
-    a = np.asarray(a)
-    return np.where(np.isnan(b), np.nan, np.where(a == 0, 0, a * np.log(b))).astype(np.result_type(a, b))
+    dtype = (a if isinstance(a, ndarray) else b).dtype
+    return np.where(np.isnan(b), np.nan, np.where(np.equal(a, 0), 0, a * np.log(b))).astype(dtype)
+
+
+def _int_pow(a: Any, b: Any) -> Any:
+    """Integers to the power of integers: a negative power is 0 but for 1 and -1."""
+    negative = b < 0
+    if not negative.any():
+        return np.power(a, b)
+    sign = np.where(a == 1, 1, np.where(a == -1, 1 - 2 * (b & 1), 0))
+    return np.where(negative, sign, np.power(a, np.where(negative, 0, b))).astype(a.dtype)
 
 
 def _logaddexp(a: Any, b: Any) -> Any:
@@ -180,7 +189,7 @@ def _truncate_divide(a: Any, b: Any) -> Any:
 BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide,
     "floor_divide": _floor_divide, "trunc_divide": _truncate_divide, "remainder": _remainder, "fmod": np.fmod,
-    "pow": np.power, "float_power": np.power, "atan2": np.arctan2,
+    "pow": np.power, "int_pow": _int_pow, "float_power": np.power, "atan2": np.arctan2,
     "maximum": np.maximum, "minimum": np.minimum, "fmax": np.fmax, "fmin": np.fmin,
     "hypot": np.hypot, "logaddexp": _logaddexp, "logaddexp2": np.logaddexp2, "copysign": np.copysign,
     "nextafter": np.nextafter, "ldexp": lambda a, b: a * np.exp2(b), "xlogy": _xlogy, "heaviside": _heaviside,
@@ -223,6 +232,33 @@ def clamp(a: Any, low: Any, high: Any) -> Any:
     finally:
         end(token)
     return np.asarray(a)
+
+
+@quiet
+def lerp(a: Any, b: Any, weight: Any) -> Any:
+    """``a + weight * (b - a)``, from the nearer end."""
+    x, y, w = _wide(a), _wide(b), _wide(weight)
+    if not isinstance(w, ndarray):
+        r = x + w * (y - x) if abs(w) < 0.5 else y - (y - x) * (1 - w)
+    else:
+        r = np.where(np.abs(w) < 0.5, x + w * (y - x), y - (y - x) * (1 - w))
+    return np.asarray(r).astype(a.dtype, copy=False)
+
+
+@quiet
+def addcmul(a: Any, x: Any, y: Any, value: Any) -> Any:
+    """``a + value * x * y`` in one dtype."""
+    return np.asarray(_wide(a) + _wide(value) * _wide(x) * _wide(y)).astype(a.dtype, copy=False)
+
+
+@quiet
+def addcdiv(a: Any, x: Any, y: Any, value: Any) -> Any:
+    """``a + value * x / y`` in one dtype."""
+    return np.asarray(_wide(a) + _wide(value) * _wide(x) / _wide(y)).astype(a.dtype, copy=False)
+
+
+def _wide(a: Any) -> Any:
+    return a.astype(f32) if isinstance(a, ndarray) and a.dtype in LOW else a
 
 
 def cast(a: Any, dtype: Any) -> Any:

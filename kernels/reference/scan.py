@@ -18,18 +18,22 @@ def _wide(dtype: Any) -> Any:
     return f32 if dtype in LOW else np.dtype(np.float64) if dtype == f32 else dtype
 
 
+def _rounded(a: Array, dtype: Any) -> Array:
+    return a.astype(dtype, order="C", copy=False)
+
+
 @quiet
 def cumsum(a: Array, dim: int) -> Array:
     """``out[i] = a[0] + ... + a[i]``, in the array's dtype."""
     wide = _wide(a.dtype)
-    return np.cumsum(a if wide == a.dtype else a.astype(wide), axis=dim, dtype=wide).astype(a.dtype, order="C", copy=False)
+    return _rounded(np.cumsum(a.astype(wide, copy=False), axis=dim, dtype=wide), a.dtype)
 
 
 @quiet
 def cumprod(a: Array, dim: int) -> Array:
     """``out[i] = a[0] * ... * a[i]``, in the array's dtype."""
     wide = _wide(a.dtype)
-    return np.cumprod(a if wide == a.dtype else a.astype(wide), axis=dim, dtype=wide).astype(a.dtype, order="C", copy=False)
+    return _rounded(np.cumprod(a.astype(wide, copy=False), axis=dim, dtype=wide), a.dtype)
 
 
 @quiet
@@ -37,7 +41,7 @@ def logcumsumexp(a: Array, dim: int) -> Array:
     """``out[i] = log(exp(a[0]) + ... + exp(a[i]))``, without overflow."""
     if a.size == 0:
         return a.copy()
-    return np.logaddexp.accumulate(a.astype(_wide(a.dtype), copy=False), axis=dim).astype(a.dtype, order="C", copy=False)
+    return _rounded(np.logaddexp.accumulate(a.astype(_wide(a.dtype), copy=False), axis=dim), a.dtype)
 
 
 @quiet
@@ -50,7 +54,8 @@ def _extreme(ufunc: Any, a: Array, dim: int) -> tuple[Array, Array]:
     if x.dtype.kind == "f":
         hit |= np.isnan(x)
     places = np.arange(a.shape[dim]).reshape((-1,) + (1,) * (a.ndim - 1 - dim))
-    return values.astype(a.dtype, order="C", copy=False), np.maximum.accumulate(np.where(hit, places, 0), axis=dim).astype(np.int64, order="C", copy=False)
+    index = np.maximum.accumulate(np.where(hit, places, 0), axis=dim)
+    return _rounded(values, a.dtype), _rounded(index, np.int64)
 
 
 def cummax(a: Array, dim: int) -> tuple[Array, Array]:

@@ -49,7 +49,7 @@ def horner(z: Any, coefficients: tuple[float, ...]) -> Any:
 
 
 def erf(x: Any) -> Any:
-    """2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x. Any float array; float16 and bfloat16 through float32."""
+    """2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x. float16 and bfloat16 are computed in float32."""
     if x.dtype == np.float64:
         return np.asarray(_erf64(x))
     if x.dtype == np.float32:

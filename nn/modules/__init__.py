@@ -29,7 +29,7 @@ from tritium.nn.modules.activation import (
     Tanh,
     Tanhshrink,
     Threshold,
-)  # fmt: skip
+)
 from tritium.nn.modules.batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from tritium.nn.modules.channelshuffle import ChannelShuffle
 from tritium.nn.modules.container import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
@@ -52,7 +52,7 @@ from tritium.nn.modules.loss import (
     NLLLoss,
     SmoothL1Loss,
     TripletMarginLoss,
-)  # fmt: skip
+)
 from tritium.nn.modules.module import Module
 from tritium.nn.modules.normalization import GroupNorm, LayerNorm, RMSNorm
 from tritium.nn.modules.padding import (
@@ -71,7 +71,7 @@ from tritium.nn.modules.padding import (
     ZeroPad1d,
     ZeroPad2d,
     ZeroPad3d,
-)  # fmt: skip
+)
 from tritium.nn.modules.pixelshuffle import PixelShuffle, PixelUnshuffle
 from tritium.nn.modules.pooling import (
     AdaptiveAvgPool1d,
@@ -82,7 +82,7 @@ from tritium.nn.modules.pooling import (
     AvgPool2d,
     MaxPool1d,
     MaxPool2d,
-)  # fmt: skip
+)
 from tritium.nn.modules.sparse import Embedding
 
 __all__ = [

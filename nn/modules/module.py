@@ -25,7 +25,7 @@ from tritium.nn.modules.hooks import (
     register_module_full_backward_pre_hook,
     register_module_module_registration_hook,
     register_module_parameter_registration_hook,
-)  # fmt: skip
+)
 from tritium.nn.modules.utils import indent, typename
 from tritium.tensor.parameter import Buffer, Parameter
 from tritium.tensor.tensor import Tensor
@@ -425,8 +425,7 @@ class Module(Hookable, Convertible):
         raise NotImplementedError("Module.share_memory: tritium does not share tensors between processes")
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Not there: there is no compiler; every call runs eagerly."""
-        raise NotImplementedError("Module.compile: tritium runs eagerly and has no compiler")
+        """Accepted and without effect, like `tritium.compile`: every call runs eagerly."""
 
     # ------------------------------------------------------------------------------------------- state dicts
 

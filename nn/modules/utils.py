@@ -16,6 +16,21 @@ def ntuple(value: Any, n: int) -> tuple:
     return (value,) * n
 
 
+def _ntuple(n: int, name: str = "parse") -> Any:
+    def parse(value: Any) -> tuple:
+        return ntuple(value, n)
+
+    parse.__name__ = name
+    return parse
+
+
+# The names under which layers outside this package import them.
+_single = _ntuple(1, "_single")
+_pair = _ntuple(2, "_pair")
+_triple = _ntuple(3, "_triple")
+_quadruple = _ntuple(4, "_quadruple")
+
+
 def typename(obj: object) -> str:
     """The name PyTorch's error messages give an object: 'torch.FloatTensor' for a tensor, 'list' for a
     list."""

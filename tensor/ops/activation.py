@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from tritium.kernels import of
-from tritium.tensor.dtype import from_numpy_dtype
+from tritium.tensor.creation import ones_like
+from tritium.tensor.dtype import float64, from_numpy_dtype
 from tritium.tensor.grad_mode import mode
 from tritium.tensor.graph import Node, check_inplace, derivative, finish_inplace, record, recording, wrap
 from tritium.tensor.layout import wrap_dim
@@ -127,9 +128,39 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
 def leaky_relu_(input: Tensor, negative_slope: float = 0.01) -> Tensor:
     """`leaky_relu` in place. With a negative slope the derivative needs the input: it is copied."""
     needs_floating_point(input, "leaky_relu_cpu")
-    return apply_(
-        "leaky_relu", LeakyReluBackward1, input, (negative_slope,), save_result=negative_slope >= 0
-    )
+    return apply_("leaky_relu", LeakyReluBackward1, input, (negative_slope,), save_result=negative_slope >= 0)
+
+
+def _noise(node: Any, grad: Tensor) -> Tensor:
+    return grad * node.ctx
+
+
+RreluWithNoiseBackward0 = node_kind("RreluWithNoiseBackward0", _noise)
+RreluWithNoiseBackward1 = node_kind("RreluWithNoiseBackward1", _noise)
+
+
+def rrelu(
+    input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False, inplace: bool = False
+) -> Tensor:
+    """x above 0, a x below: a from U(lower, upper) for each element in training, their mean otherwise.
+
+    Xu et al. 2015."""
+    needs_floating_point(input, "rrelu_with_noise_out_cpu" if training else "leaky_relu_cpu")
+    kind = RreluWithNoiseBackward1 if inplace else RreluWithNoiseBackward0
+    if inplace:
+        check_inplace(input)
+    x = input.detach()
+    below = x <= 0
+    slopes = (lower + upper) / 2
+    if training:  # drawn in float64, one for each element that is not positive, in order
+        count = int(below.sum())
+        slopes = x.new_empty(count, dtype=float64).uniform_(lower, upper).to(x.dtype)
+    noise = ones_like(x)
+    noise[below] = slopes
+    out = x * noise
+    if recording(input):
+        record(out, kind, (input,), ctx=noise)
+    return finish_inplace(input, out) if inplace else out
 
 
 ThresholdBackward0 = backward_kind(
@@ -425,9 +456,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     Raises RuntimeError for weights that do not fit the channels, more than 1-d, or of another dtype.
     """
     if input._a.dtype != weight._a.dtype:
-        raise RuntimeError(
-            f"prelu: Type promoting not supported. Got {input.dtype.title} and {weight.dtype.title}"
-        )
+        raise RuntimeError(f"prelu: Type promoting not supported. Got {input.dtype.title} and {weight.dtype.title}")
     if weight.ndim > 1:
         raise RuntimeError(f"prelu: Expected `weight` to be a scalar or 1D tensor, but got: ndim = {weight.ndim}")
     if weight.numel() != 1:

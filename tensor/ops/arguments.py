@@ -25,6 +25,26 @@ def not_implemented(kernel: str, dtype: Any) -> NotImplementedError:
     return NotImplementedError(f'"{kernel}" not implemented for \'{from_numpy_dtype(dtype).title}\'')
 
 
+def element(value: Any, dtype: Any) -> Any:
+    """A number that NumPy may write into an array of this dtype: the number itself where that is certain, else
+    ``fill_value``'s array. Raises TypeError for what is no number."""
+    if type(value) is float and dtype.kind == "f" and (dtype.itemsize == 8 or dtype.itemsize == 4 and -1e30 < value < 1e30):
+        return value
+    if type(value) is int and -128 <= value < 128 and dtype.kind in "if":
+        return value
+    if isinstance(value, np.ndarray):
+        return value
+    if not isinstance(value, (int, float, complex, np.generic)):
+        raise TypeError(f"fill_(): argument 'value' (position 1) must be Number, not {type(value).__name__}")
+    return fill_value(value, dtype)
+
+
+def from_number(value: float, dtype: Any) -> Any:
+    """A number as a 0-d array, inf where it does not fit."""
+    with np.errstate(all="ignore"):
+        return np.asarray(value).astype(dtype)
+
+
 def fill_value(value: Any, dtype: Any) -> Any:
     """A number as a 0-d array of a NumPy dtype, converted as C converts.
 

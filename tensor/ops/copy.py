@@ -45,6 +45,7 @@ from tritium.tensor.graph import (
 )
 from tritium.tensor.layout import (
     array_like,
+    broadcast_shapes,
     channels_last,
     channels_last_3d,
     contiguous_format,
@@ -56,6 +57,7 @@ from tritium.tensor.layout import (
     suggests_channels_last,
     wrap_dims,
 )
+from tritium.tensor.ops.arguments import element
 from tritium.tensor.tensor import Tensor
 
 METHODS = ["clone", "contiguous", "is_contiguous", "to", "type", "type_as", "cpu", "cuda",
@@ -254,27 +256,20 @@ def FillBackward0(node: Any, grad: Tensor) -> Any:
 def fill_(input: Tensor, value: Any) -> Tensor:
     """Every element set to ``value`` (a number or a 0-d tensor).
 
-    Raises RuntimeError for a tensor of more dimensions."""
-    check_inplace(input)
+    Raises RuntimeError for a tensor of more dimensions, or a number that the dtype cannot hold."""
+    check_inplace(input, overlap=False)
     if isinstance(value, Tensor):
         if value._a.ndim:
             raise RuntimeError("fill_ only supports 0-dimension value tensor but got tensor with "
                                f"{value._a.ndim} dimensions.")
-        if recording(input, value):
+        if recording(value):
             return copy_(input, value)
-        value = value.item()
+        value = of(value._a).pointwise.cast(value._a, input._a.dtype)
     a = input._a
+    value = element(value, a.dtype)
     if recording(input):
-        from tritium.tensor.promotion import number_as
-
-        result = wrap(np.full(a.shape, number_as(value, a.dtype) if a.dtype.kind in "iu" else value, a.dtype))
-        return finish_inplace(input, record(result, FillBackward0, (input,)))
-    try:
-        a[...] = value
-    except (OverflowError, TypeError):
-        from tritium.tensor.promotion import number_as
-
-        a[...] = number_as(value if not isinstance(value, complex) else value.real, a.dtype)
+        return finish_inplace(input, record(wrap(np.full(a.shape, value, a.dtype)), FillBackward0, (input,)))
+    a[...] = value
     bump(input)
     return input
 
@@ -289,23 +284,18 @@ def copy_(input: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
 
     Raises RuntimeError when the shapes do not fit."""
     if not isinstance(src, Tensor):
-        from tritium.tensor.creation import as_tensor
+        if not isinstance(src, (int, float, complex)):
+            raise TypeError(f"copy_(): argument 'other' (position 1) must be Tensor, not {builtins.type(src).__name__}")
+        from tritium.tensor.from_data import tensor
 
-        src = as_tensor(src)
+        src = tensor(src)
     check_inplace(input)
     a, s = input._a, src._a
     if s.shape != a.shape:
-        from tritium.tensor.ops.view import expand
-
-        if s.ndim > a.ndim and all(n == 1 for n in s.shape[:s.ndim - a.ndim]):
-            src = src.reshape(s.shape[s.ndim - a.ndim:])
-        try:
-            src = expand(src, a.shape)
-        except RuntimeError:
-            raise RuntimeError(
-                f"The size of tensor a ({_mismatch(a.shape, s.shape)[0]}) must match the size of tensor b "
-                f"({_mismatch(a.shape, s.shape)[1]}) at non-singleton dimension {_mismatch(a.shape, s.shape)[2]}"
-            ) from None
+        if broadcast_shapes(a.shape, s.shape) != a.shape:
+            raise RuntimeError(f"output with shape {list(a.shape)} doesn't match the broadcast shape "
+                               f"{list(broadcast_shapes(a.shape, s.shape))}")
+        src = src.expand(a.shape)
         s = src._a
     of(a).copy.copy_into(a, s)
     bump(input)
@@ -330,14 +320,6 @@ def _before(t: Tensor) -> Tensor:
     out = alias(t)
     out._rg, out._edge = True, edge(t)
     return out
-
-
-def _mismatch(a: Any, b: Any) -> tuple[int, int, int]:
-    for i in range(1, max(len(a), len(b)) + 1):
-        m, n = (a[-i] if i <= len(a) else 1), (b[-i] if i <= len(b) else 1)
-        if m != n and n != 1:
-            return m, n, max(len(a), len(b)) - i
-    return 0, 0, 0
 
 
 def resize_(input: Tensor, *sizes: Any, memory_format: Any = contiguous_format) -> Tensor:

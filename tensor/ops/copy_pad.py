@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tritium.kernels import of
 from tritium.tensor.graph import Node, derivative, record, recording, wrap
+from tritium.tensor.layout import is_channels_last
 from tritium.tensor.ops.pointwise import node_kind
 from tritium.tensor.tensor import Tensor
+
+Amounts = tuple[tuple[int, int], ...]  # (before, after) of each dimension
 
 SUPPORTED = """
 Supported combinations for non-constant padding:
@@ -48,7 +51,7 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
     raise NotImplementedError(f"Unrecognised padding mode {mode}")
 
 
-def _by_dimension(amounts: list[int], ndim: int) -> tuple[tuple[int, int], ...]:
+def _by_dimension(amounts: list[int], ndim: int) -> Amounts:
     """(before, after) of each dimension, first to last."""
     pairs = [(amounts[i], amounts[i + 1]) for i in range(0, len(amounts), 2)]
     return ((0, 0),) * (ndim - len(pairs)) + tuple(reversed(pairs))
@@ -57,16 +60,28 @@ def _by_dimension(amounts: list[int], ndim: int) -> tuple[tuple[int, int], ...]:
 # ---------------------------------------------------------------------------------------------------- constant
 
 
+def _laid_out(input: Tensor, amounts: Amounts, kernel: Callable[[Any, Amounts], Any]) -> Tensor:
+    """A kernel's result in the memory order of the input where that is channels-last, else contiguous."""
+    a = input._a
+    if not is_channels_last(a) or a.flags.c_contiguous:
+        return wrap(kernel(a, amounts))
+    n, c, h, w = amounts
+    out = wrap(kernel(a.transpose(0, 2, 3, 1), (n, h, w, c)).transpose(0, 3, 1, 2))
+    if input._free:
+        out._free = True
+    return out
+
+
 @derivative
 def ConstantPadNdBackward0(node: Any, grad: Tensor) -> Tensor:
     return _constant(grad, tuple((-before, -after) for before, after in node.ctx), 0)
 
 
-def _constant(input: Tensor, amounts: tuple[tuple[int, int], ...], value: Any) -> Tensor:
+def _constant(input: Tensor, amounts: Amounts, value: Any) -> Tensor:
     for size, (before, after) in zip(input.shape, amounts, strict=True):
         if size + before + after < 0 or size + min(before, 0) + min(after, 0) < 0:
             raise RuntimeError("narrow(): length must be non-negative.")
-    out = wrap(of(input._a).copy_pad.constant(input._a, amounts, value))
+    out = _laid_out(input, amounts, lambda a, pairs: of(a).copy_pad.constant(a, pairs, value))
     if recording(input):
         record(out, ConstantPadNdBackward0, (input,), ctx=amounts)
     return out
@@ -119,16 +134,14 @@ def _check(mode: str, input: Tensor, dim: int, pair: tuple[int, int], argument: 
         raise RuntimeError(f"Trying to create tensor with negative dimension {shape[dim]}: {shape}")
 
 
-def _gather(input: Tensor, mode: str, amounts: tuple[tuple[int, int], ...], kind: type[Node]) -> Tensor:
-    out = wrap(of(input._a).copy_pad.gather(input._a, mode, amounts))
+def _gather(input: Tensor, mode: str, amounts: Amounts, kind: type[Node]) -> Tensor:
+    out = _laid_out(input, amounts, lambda a, pairs: of(a).copy_pad.gather(a, mode, pairs))
     if recording(input):
         record(out, kind, (input,), ctx=(mode, amounts, tuple(input._a.shape), kind))
     return out
 
 
-def _scatter(
-    grad: Tensor, mode: str, amounts: tuple[tuple[int, int], ...], shape: tuple[int, ...], kind: type[Node]
-) -> Tensor:
+def _scatter(grad: Tensor, mode: str, amounts: Amounts, shape: tuple[int, ...], kind: type[Node]) -> Tensor:
     out = wrap(of(grad._a).copy_pad.scatter(grad._a, mode, amounts, shape))
     if recording(grad):
         record(out, PadScatterBackward0, (grad,), ctx=(mode, amounts, shape, kind))

@@ -32,9 +32,10 @@ from tritium.tensor.ops.scatter import (  # noqa: F401  (one family: the methods
 from tritium.tensor.ops.view import expand
 from tritium.tensor.tensor import Tensor
 
-METHODS = [*scatters.METHODS, "index_select", "index_add", "index_copy", "index_fill", "index_put", "masked_fill", "masked_select",
-           "masked_scatter", "take", "put", "nonzero", "argwhere"]
-INPLACE = [*scatters.INPLACE, "index_add_", "index_copy_", "index_fill_", "index_put_", "masked_fill_", "masked_scatter_", "put_"]
+METHODS = [*scatters.METHODS, "index_select", "index_add", "index_copy", "index_fill", "index_put", "masked_fill",
+           "masked_select", "masked_scatter", "take", "put", "nonzero", "argwhere"]
+INPLACE = [*scatters.INPLACE, "index_add_", "index_copy_", "index_fill_", "index_put_", "masked_fill_",
+           "masked_scatter_", "put_"]
 FUNCTIONS = list(METHODS)
 
 
@@ -295,7 +296,7 @@ def MaskedFillBackward1(node: Any, grad: Tensor) -> Any:
             masked_fill(grad, mask.logical_not(), 0).sum() if node.needs[1] else None)
 
 
-C_TYPES = {"float32": "float", "float64": "double", "uint8": "unsigned char", "int8": "signed char", "int16": "short int",
+C_TYPES = {"float32": "float", "float64": "double", "uint8": "unsigned char", "int8": "signed char", "int16": "short",
            "int32": "int", "int64": "long int", "float16": "c10::Half", "bfloat16": "c10::BFloat16"}
 
 
@@ -484,7 +485,7 @@ def put_(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False)
 # --- where the non-zero elements are ----------------------------------------------------------------
 
 def nonzero(input: Tensor, *, as_tuple: bool = False, out: Tensor | None = None) -> Any:
-    """The indices of the elements that are not zero: (count, ndim) int64, or one vector per dimension (``as_tuple``)."""
+    """The indices of the elements that are not zero: (count, ndim) int64; ``as_tuple``: one vector per dimension."""
     a = input._a
     found = of(a).index.nonzero(a.reshape(1) if as_tuple and a.ndim == 0 else a)
     if as_tuple:

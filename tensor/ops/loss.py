@@ -45,12 +45,12 @@ def NllLoss2DBackward0(node: Any, grad: Tensor) -> Tensor:
 @derivative
 def NllLossBackwardBackward0(node: Any, grad: Tensor) -> Tensor:
     # nll is linear in its input, so the derivative of its backward is nll itself
-    target, weight, ignore, reduction, _, _ = node.ctx
+    target, weight, ignore, _, reduction, _, _ = node.ctx
     return nll_loss(grad, target, weight, ignore, reduction)
 
 
 def _nll_backward(
-    grad: Tensor, target: Tensor, weight: Tensor | None, ignore: int, reduction: str, total: Any, shape: Any
+    grad: Tensor, target: Tensor, weight: Tensor | None, ignore: int, some: bool, reduction: str, total: Any, shape: Any
 ) -> Tensor:
     t = target._a
     full = shape
@@ -58,9 +58,9 @@ def _nll_backward(
         t, full = t.reshape(1), (1, *shape)
     g = grad._a.reshape(1) if len(shape) == 1 and reduction == "none" else grad._a
     w = None if weight is None else weight._a
-    out = wrap(of(g).loss.nll_backward(g, t, w, ignore, reduction, total, full).reshape(shape))
+    out = wrap(of(g).loss.nll_backward(g, t, w, ignore, some, reduction, total, full).reshape(shape))
     if recording(grad):
-        ctx = (target, weight, ignore, reduction, total, shape)
+        ctx = (target, weight, ignore, some, reduction, total, shape)
         record(out, NllLossBackwardBackward0, (grad,), ctx=ctx)
     return out
 
@@ -81,7 +81,7 @@ def nll_loss(
     """
     check_reduction(reduction)
     _check_nll_sizes(input, target)
-    if input.ndim in (1, 2):
+    if input._a.ndim <= 2:
         return _nll(input, target, weight, ignore_index, reduction, NllLossBackward0)
     if input.ndim == 4:
         _check_spatial(input, target)
@@ -98,18 +98,17 @@ def nll_loss(
 
 
 def _check_nll_sizes(input: Tensor, target: Tensor) -> None:
-    if input.ndim == 0:
+    shape, labels = input._a.shape, target._a.shape
+    if not shape:
         raise ValueError("Expected 1 or more dimensions (got 0)")
-    if input.ndim == 1:
-        if target.ndim > 0 and target.numel() != 1:
+    if len(shape) == 1:
+        if labels and target.numel() != 1:
             raise ValueError(f"For 1D input, 1D target must have size 1, but got target size: {target.numel()}")
         return
-    if target.ndim == 0 or input.shape[0] != target.shape[0]:
-        batch = target.shape[0] if target.ndim else 0
-        raise ValueError(
-            f"Expected input batch_size ({input.shape[0]}) to match target batch_size ({batch})."
-        )
-    if input.ndim == 2 and target.ndim > 1:
+    if not labels or shape[0] != labels[0]:
+        batch = labels[0] if labels else 0
+        raise ValueError(f"Expected input batch_size ({shape[0]}) to match target batch_size ({batch}).")
+    if len(shape) == 2 and len(labels) > 1:
         raise RuntimeError("0D or 1D target tensor expected, multi-target not supported")
 
 
@@ -126,7 +125,7 @@ def _check_spatial(input: Tensor, target: Tensor) -> None:
 
 
 def _check_nll_dtypes(input: Tensor, target: Tensor, weight: Tensor | None, spatial: bool) -> None:
-    if target._a.dtype not in (np.int64, np.uint8):
+    if target._a.dtype != np.int64 and target._a.dtype != np.uint8:
         raise RuntimeError(f"expected target dtype to be Long or Byte, but got {target.dtype.title}")
     if not input.is_floating_point():
         raise NotImplementedError(f"\"nll_loss_out_frame\" not implemented for '{input.dtype.title}'")
@@ -152,17 +151,17 @@ def _nll(
     if a.ndim == 1:
         a, t = a.reshape(1, -1), t.reshape(1)
     k = of(a).loss
-    wrong = k.outside(t, a.shape[1], ignore)
+    wrong, some = k.survey(t, a.shape[1], ignore)
     if wrong is not None:
         raise IndexError(f"Target {wrong} is out of bounds.")
     if t.dtype == np.uint8:
         t = t.astype(np.int64)
-    loss, total = k.nll(a, t, None if weight is None else weight._a, ignore, reduction)
+    loss, total = k.nll(a, t, None if weight is None else weight._a, ignore, some, reduction)
     if input._a.ndim == 1 and reduction == "none":
         loss = loss.reshape(())
     out = wrap(loss)
     if recording(input):
-        ctx = (wrap(t), weight, ignore, reduction, total, input._a.shape)
+        ctx = (wrap(t), weight, ignore, some, reduction, total, input._a.shape)
         record(out, kind, (input,), ctx=ctx)
     return out
 
@@ -188,8 +187,8 @@ def cross_entropy(
     check_reduction(reduction)
     if not 0 <= label_smoothing <= 1:
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing:g}")
-    dim = 0 if input.ndim == 1 else 1
-    if input.shape == target.shape:
+    dim = 0 if input._a.ndim == 1 else 1
+    if input._a.shape == target._a.shape:
         if not target.is_floating_point():
             raise RuntimeError(
                 "Expected floating point type for target with class probabilities, got " + target.dtype.title

@@ -19,7 +19,8 @@ from tritium.tensor import dtype as dtypes
 from tritium.tensor.dtype import can_cast, from_numpy_dtype
 from tritium.tensor.grad_mode import mode
 from tritium.tensor.graph import Node, bump, check_inplace, derivative, finish_inplace, record, recording, wrap
-from tritium.tensor.layout import broadcast_shapes
+from tritium.tensor.layout import broadcast_shapes, dense_strides, element_strides
+from tritium.tensor.ops.arguments import C_NAMES, check_tensor, fill_value
 from tritium.tensor.ops.out import write_out
 from tritium.tensor.promotion import NUMBERS, cast_operands, result_type
 from tritium.tensor.tensor import Tensor, new_tensor
@@ -44,8 +45,10 @@ def node_kind(name: str, function: Callable[..., Any]) -> type[Node]:
 # kind "float": integers are computed as the default floating point type; "same": the dtype stays; "bool": a mask.
 
 def unary_op(name: str, kind: str = "float", grad: Grad = None, saves: str = "x", node: str = "",
-             doc: str = "") -> Any:
-    """Make the function of one tensor. ``grad(g, s)`` gets the gradient and the saved input ("x") or result ("r")."""
+             doc: str = "", refuses: str = "") -> Any:
+    """Make the function of one tensor. ``grad(g, s)`` gets the gradient and the saved input ("x") or result ("r").
+
+    ``refuses``: the kinds of NumPy dtypes that PyTorch's op does not take."""
     title = node or "".join(p.capitalize() for p in name.split("_")) + "Backward0"
 
     def backward(self: Any, g: Tensor) -> Any:
@@ -57,6 +60,8 @@ def unary_op(name: str, kind: str = "float", grad: Grad = None, saves: str = "x"
         if not isinstance(input, Tensor):
             raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
         a = input._a
+        if refuses and a.dtype.kind in refuses:
+            raise refusal(name, from_numpy_dtype(a.dtype))
         if kind == "float" and a.dtype.kind in "biu":
             a = of(a).pointwise.cast(a, dtypes.get_default_dtype().np)
         r = new_tensor(Tensor)
@@ -80,18 +85,23 @@ def _mask(g: Tensor, condition: Tensor) -> Tensor:
     return mul(g, condition)
 
 
+def _flat(g: Tensor, *saved: Any) -> Tensor:
+    """The gradient of a step function: 0, whatever comes in."""
+    return wrap(np.zeros(g._a.shape, g._a.dtype))
+
+
 LN2, LN10 = math.log(2.0), math.log(10.0)
 
 neg = unary_op("neg", "same", lambda g: -g, "")
-abs = absolute = unary_op("abs", "same", lambda g, x: g * sgn(x))
-sign = unary_op("sign", "same", lambda g: g * 0, "")
-sgn = unary_op("sgn", "same", lambda g: g * 0, "")
-relu = unary_op("relu", "same", lambda g, r: threshold_backward(g, r), "r")
-floor = unary_op("floor", "same", lambda g: g * 0, "")
-ceil = unary_op("ceil", "same", lambda g: g * 0, "")
-trunc = fix = unary_op("trunc", "same", lambda g: g * 0, "")
-_round = unary_op("round", "same", lambda g: g * 0, "")
-frac = unary_op("frac", "same", lambda g: g, "")
+abs = absolute = unary_op("abs", "same", lambda g, x: g * sgn(x), refuses="b")
+sign = unary_op("sign", "same", _flat, "", refuses="c")
+sgn = unary_op("sgn", "same", _flat, "")
+relu = unary_op("relu", "same", lambda g, r: threshold_backward(g, r), "r", refuses="b")
+floor = unary_op("floor", "same", _flat, "", refuses="b")
+ceil = unary_op("ceil", "same", _flat, "", refuses="b")
+trunc = fix = unary_op("trunc", "same", _flat, "", refuses="b")
+_round = unary_op("round", "same", _flat, "", refuses="b")
+frac = unary_op("frac", "same", lambda g: g, "", refuses="biu")
 square = unary_op("square", "same", lambda g, x: g * x * 2, node="PowBackward0")
 sqrt = unary_op("sqrt", grad=lambda g, r: g / (r * 2), saves="r")
 rsqrt = unary_op("rsqrt", grad=lambda g, r: g * (r * r * r) * -0.5, saves="r")
@@ -102,7 +112,7 @@ expm1 = unary_op("expm1", grad=lambda g, r: g * (r + 1), saves="r")
 log = unary_op("log", grad=lambda g, x: g / x)
 log2 = unary_op("log2", grad=lambda g, x: g / (x * LN2))
 log10 = unary_op("log10", grad=lambda g, x: g / (x * LN10))
-log1p = unary_op("log1p", grad=lambda g, x: g / (x + 1))
+log1p = unary_op("log1p", grad=lambda g, x: g / (x + 1), node="Log1PBackward0")
 sin = unary_op("sin", grad=lambda g, x: g * cos(x))
 cos = unary_op("cos", grad=lambda g, x: g * -sin(x))
 tan = unary_op("tan", grad=lambda g, r: g * (r * r + 1), saves="r")
@@ -118,8 +128,8 @@ atanh = arctanh = unary_op("atanh", grad=lambda g, x: g / (1 - x * x))
 sigmoid = unary_op("sigmoid", grad=lambda g, r: g * ((1 - r) * r), saves="r")
 sinc = unary_op("sinc", grad=lambda g, x: g * where(
     x == 0, 0.0, (cos(x * math.pi) * (x * math.pi) - sin(x * math.pi)) / (x * x * math.pi)))
-deg2rad = unary_op("deg2rad", grad=lambda g: g * (math.pi / 180), saves="")
-rad2deg = unary_op("rad2deg", grad=lambda g: g * (180 / math.pi), saves="")
+deg2rad = unary_op("deg2rad", grad=lambda g: g * (math.pi / 180), saves="", node="Deg2RadBackward0")
+rad2deg = unary_op("rad2deg", grad=lambda g: g * (180 / math.pi), saves="", node="Rad2DegBackward0")
 isnan = unary_op("isnan", "bool")
 isinf = unary_op("isinf", "bool")
 isfinite = unary_op("isfinite", "bool")
@@ -129,13 +139,13 @@ signbit = unary_op("signbit", "bool")
 logical_not = unary_op("logical_not", "bool")
 _conj = unary_op("conj", "same", lambda g: conj(g), "")
 _bitwise_not = unary_op("bitwise_not", "same")
-_logit = unary_op("logit", grad=lambda g, x: g / (x * (1 - x)))
+_logit = unary_op("logit", grad=lambda g, x: where(logical_or(lt(x, 0), gt(x, 1)), math.nan, g / (x * (1 - x))))
 
 
 @derivative
-def ThresholdBackwardBackward0(node: Any, grad: Tensor) -> tuple[Tensor | None, None]:
+def ThresholdBackwardBackward0(node: Any, grad: Tensor) -> tuple[Tensor, Tensor | None]:
     (r,) = node.unpack()
-    return threshold_backward(grad, r), None
+    return threshold_backward(grad, r), grad * 0 if node.needs[1] else None
 
 
 def threshold_backward(grad: Tensor, result: Tensor) -> Tensor:
@@ -144,7 +154,7 @@ def threshold_backward(grad: Tensor, result: Tensor) -> Tensor:
     out = wrap(k.pointwise.binaries["mul"](grad._a, k.pointwise.binaries["gt"](result._a, 0)))
     if grad._free or result._free:
         out._free = True
-    if recording(grad):
+    if recording(grad, result):
         record(out, ThresholdBackwardBackward0, (grad, result), saved=(result,))
     return out
 
@@ -159,7 +169,7 @@ def bitwise_not(input: Tensor, *, out: Tensor | None = None) -> Tensor:
 
     Raises RuntimeError for floating point tensors."""
     if input._a.dtype.kind not in "biu":
-        raise RuntimeError(f'"bitwise_not_cpu" not implemented for \'{from_numpy_dtype(input._a.dtype).title}\'')
+        raise NotImplementedError(f'"bitwise_not_cpu" not implemented for \'{from_numpy_dtype(input._a.dtype).title}\'')
     return _bitwise_not(input, out=out)
 
 
@@ -186,9 +196,17 @@ def round(input: Tensor, *, decimals: int = 0, out: Tensor | None = None) -> Ten
     """The nearest integer, halves to even; or the nearest multiple of 10 ** -decimals."""
     if decimals == 0:
         return _round(input, out=out)
+    if input._a.dtype.kind in "biu":
+        raise NotImplementedError(f'"round_cpu" not implemented for \'{input.dtype.title}\'')
     scale = 10.0 ** (decimals if decimals > 0 else -decimals)
-    r = div(_round(mul(input, scale)), scale) if decimals > 0 else mul(_round(div(input, scale)), scale)
+    x = input.detach()
+    r = div(_round(mul(x, scale)), scale) if decimals > 0 else mul(_round(div(x, scale)), scale)
+    if recording(input):
+        record(r, RoundBackward1, (input,))
     return r if out is None else write_out("round", out, r, input)
+
+
+RoundBackward1 = node_kind("RoundBackward1", lambda self, g: _flat(g))
 
 
 def logit(input: Tensor, eps: float | None = None, *, out: Tensor | None = None) -> Tensor:
@@ -226,12 +244,15 @@ def nan_to_num(input: Tensor, nan: float | None = None, posinf: float | None = N
 # only; "compare": a mask.
 
 def binary_op(name: str, kind: str = "any", grad_a: Grad = None, grad_b: Grad = None, saves: tuple[str, str] = ("", ""),
-              node: str = "", doc: str = "") -> Any:
+              node: str = "", doc: str = "", numbered: tuple[str, str] = ("", "")) -> Any:
     """Make the function of two tensors, or a tensor and a number.
 
     ``grad_a(g, a, b, r)`` and ``grad_b`` get the gradient, both operands and the result; ``saves`` says which of the
-    letters "a", "b", "r" each of them uses. A number takes its operand's place."""
+    letters "a", "b", "r" each of them uses. A number takes its operand's place. ``node``: the node's name, if it is not
+    made from ``name``; ``numbered``: its names when the second, or the first, operand is a number."""
     title = node or "".join(p.capitalize() for p in name.split("_")) + "Backward0"
+    whole = kind == "any" and name not in DIVIDING  # int64 needs no preparation
+    numbers = kind != "int" and name not in TENSORS_ONLY
 
     def backward(self: Any, g: Tensor) -> Any:
         a, b, r = self.unpack() or NOTHING
@@ -242,6 +263,8 @@ def binary_op(name: str, kind: str = "any", grad_a: Grad = None, grad_b: Grad = 
         return grad_a(g, a, b, r) if self.ctx else grad_b(g, a, b, r)  # type: ignore[misc]
 
     cls = node_kind(title, backward)
+    with_number = node_kind(numbered[1], backward) if numbered[1] else cls, (
+        node_kind(numbered[0], backward) if numbered[0] else cls)
     differentiable = grad_a is not None
 
     def op(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
@@ -251,10 +274,10 @@ def binary_op(name: str, kind: str = "any", grad_a: Grad = None, grad_b: Grad = 
             if isinstance(other, Tensor):
                 two = True
                 b = other._a
-                direct = a.dtype is b.dtype and (a.dtype is f32 or a.dtype is f64 or a.dtype is i64 and kind == "any")
+                direct = a.dtype is b.dtype and (a.dtype is f32 or a.dtype is f64 or a.dtype is i64 and whole)
             else:
                 b = other
-                direct = (a.dtype is f32 or a.dtype is f64) and (type(b) is float or type(b) is int)
+                direct = numbers and (a.dtype is f32 or a.dtype is f64) and (type(b) is float or type(b) is int)
         else:
             a, b, direct = input, other, False
         if direct:
@@ -264,9 +287,11 @@ def binary_op(name: str, kind: str = "any", grad_a: Grad = None, grad_b: Grad = 
         r = new_tensor(Tensor)
         try:
             r._a = side(a, b)
-        except (ValueError, OverflowError) as error:
+        except (ValueError, OverflowError, TypeError) as error:
             r._a = _explain(name, kind, input, other, a, b, error)
         if two:
+            if a.ndim > 1 and not a.flags.c_contiguous and a.strides != b.strides:
+                r._a = ordered(r._a, a, b)
             if differentiable and mode.enabled and (input._rg or other._rg):
                 need = (saves[0] if input._rg else "") + (saves[1] if other._rg else "")
                 record(r, cls, (input, other), (input if "a" in need else None, other if "b" in need else None,
@@ -278,7 +303,7 @@ def binary_op(name: str, kind: str = "any", grad_a: Grad = None, grad_b: Grad = 
             x = input if first else other
             if differentiable and mode.enabled and x._rg:
                 need = saves[0] if first else saves[1]
-                record(r, cls, (x,), (input if not first or "a" in need else None, other if first or "b" in need else None,
+                record(r, with_number[first], (x,), (input if not first or "a" in need else None, other if first or "b" in need else None,
                                       r if "r" in need else None) if need else (), ctx=first)
             if x._free:
                 r._free = True
@@ -287,25 +312,78 @@ def binary_op(name: str, kind: str = "any", grad_a: Grad = None, grad_b: Grad = 
     return _named(op, name, doc)
 
 
+TENSORS_ONLY = frozenset("""maximum minimum fmax fmin hypot logaddexp logaddexp2 nextafter ldexp heaviside gcd lcm atan2
+ logical_and logical_or logical_xor""".split())
+TENSOR_FIRST = frozenset("eq ne lt le gt ge copysign fmod".split())
+DIVIDING = frozenset("floor_divide trunc_divide remainder fmod pow".split())
+NO_BOOL = DIVIDING | frozenset("gcd lcm bitwise_left_shift bitwise_right_shift".split())
+NO_COMPLEX = frozenset("lt le gt ge maximum minimum fmax fmin remainder fmod floor_divide trunc_divide".split())
+KERNELS = {"bitwise_left_shift": "lshift_cpu", "bitwise_right_shift": "rshift_cpu", "floor_divide": "div_floor_cpu",
+           "trunc_divide": "div_trunc_cpu", "pow": "pow", "floor": "floor_vml_cpu", "ceil": "ceil_vml_cpu",
+           "trunc": "trunc_vml_cpu", "round": "round_vml_cpu"}
+
+
+def refusal(name: str, dt: dtypes.dtype) -> Exception:
+    """PyTorch's error for an op that does not take a dtype."""
+    if name == "relu":
+        return RuntimeError("Boolean inputs not supported for relu")
+    if name == "sign":
+        return NotImplementedError("Unlike NumPy, torch.sign is not intended to support complex numbers. Please use "
+                                   "torch.sgn instead.")
+    if name in ("maximum", "minimum"):
+        return NotImplementedError(f"{name} not implemented for complex tensors.")
+    return NotImplementedError(f'"{KERNELS.get(name, name + "_cpu")}" not implemented for \'{dt.title}\'')
+
+
+def _is_bool(x: Any) -> bool:
+    return x._a.dtype.kind == "b" if isinstance(x, Tensor) else isinstance(x, (bool, np.bool_))
+
+
+def ordered(r: Any, *operands: Any) -> Any:
+    """A result in the order of dimensions that PyTorch gives it: where operands disagree, the first one decides."""
+    shape = r.shape
+    if any(x.shape != shape for x in operands):
+        operands = np.broadcast_arrays(*operands)
+    strides = dense_strides(shape, *[element_strides(x) for x in operands])
+    if strides == element_strides(r):
+        return r
+    order = sorted(range(r.ndim), key=lambda d: -strides[d])
+    return np.ascontiguousarray(r.transpose(order)).transpose(np.argsort(order))
+
+
+def _check_operands(name: str, input: Any, other: Any) -> None:
+    """Raises TypeError when an operand is neither tensor nor number, or a number where only a tensor is taken."""
+    first = isinstance(input, Tensor)
+    for position, x in enumerate((input, other), 1):
+        if isinstance(x, Tensor):
+            continue
+        word = "input" if position == 1 else "values" if name == "heaviside" else "other"
+        if name in TENSORS_ONLY or (name in TENSOR_FIRST and position == 1) or (not first and position == 2):
+            raise TypeError(f"{name}(): argument '{word}' (position {position}) must be Tensor, not "
+                            f"{type(x).__name__}")
+        if not isinstance(x, (*NUMBERS, np.generic)):
+            raise TypeError(f"{name}(): argument '{word}' (position {position}) must be Tensor or Number, not "
+                            f"{type(x).__name__}")
+
+
 def _prepare(name: str, kind: str, input: Any, other: Any) -> tuple[Any, Any, Any]:
     """The operands in the dtype to compute in, and the kernel for it; PyTorch's errors for what it does not take."""
-    if not isinstance(input, Tensor) and not isinstance(other, Tensor):
-        raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
-    for position, x in enumerate((input, other), 1):
-        if not isinstance(x, (Tensor, *NUMBERS, np.generic)):
-            raise TypeError(f"{name}(): argument '{'input' if position == 1 else 'other'}' (position {position}) must "
-                            f"be Tensor or Number, not {type(x).__name__}")
+    if not (isinstance(input, Tensor) and isinstance(other, Tensor)):
+        _check_operands(name, input, other)
     dt = result_type(input, other)
     if kind == "float" and dt.category < 2:
         dt = dtypes.get_default_dtype()
-    elif kind == "int" and dt.category > 1:
-        raise RuntimeError(f'"{name}_cpu" not implemented for \'{dt.title}\'')
-    elif name == "sub" and dt.category == 0:
-        raise RuntimeError("Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` or "
-                           "`logical_xor()` operator instead.")
-    elif dt.category == 3 and name in ("lt", "le", "gt", "ge", "maximum", "minimum", "remainder", "fmod",
-                                       "floor_divide"):
-        raise RuntimeError(f'"{name}_cpu" not implemented for \'{dt.title}\'')
+    elif (kind == "int" and dt.category > 1) or (kind == "floating" and dt.category < 2) or (
+            dt.category == 0 and name in NO_BOOL) or (dt.category == 3 and name in NO_COMPLEX):
+        raise refusal(name, dt)
+    elif name == "sub" and (_is_bool(input) or _is_bool(other)):
+        if dt.category == 0:
+            raise RuntimeError("Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` or "
+                               "`logical_xor()` operator instead.")
+        raise RuntimeError("Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying to "
+                           "invert a mask, use the `~` or `logical_not()` operator instead.")
+    elif name == "heaviside" and input._a.dtype != other._a.dtype:
+        raise RuntimeError("heaviside is not yet implemented for tensors with different dtypes.")
     if dt.name in ("float16", "bfloat16"):
         operands = [x if isinstance(x, NUMBERS) else cast_operands(dt, x)[0] for x in (input, other)]
         a, b = operands
@@ -314,15 +392,19 @@ def _prepare(name: str, kind: str, input: Any, other: Any) -> tuple[Any, Any, An
         a, b = (x._a if isinstance(x, Tensor) else x for x in (input, other))  # NumPy compares integers exactly
         return a, b, of(a if type(a) is ndarray else b).pointwise.binaries[name]
     a, b = cast_operands(dt, input, other)
-    if dt.category <= 1 and name in ("floor_divide", "trunc_divide", "remainder", "fmod") and not b.all():
-        raise RuntimeError("ZeroDivisionError")
-    if dt.category <= 1 and name in ("floor_divide", "trunc_divide", "remainder", "fmod") and dt.category == 0:
-        raise RuntimeError(f'"{name}_cpu" not implemented for \'Bool\'')
+    if dt.category <= 1 and name in DIVIDING:
+        if name == "pow":
+            name = "int_pow"
+        elif not b.all():
+            raise RuntimeError("ZeroDivisionError")
     return a, b, of(a).pointwise.binaries[name]
 
 
 def _explain(name: str, kind: str, input: Any, other: Any, a: Any, b: Any, error: Exception) -> Any:
     """A kernel refused its operands: say why in PyTorch's words, or mend a number that wraps around."""
+    if isinstance(error, TypeError):
+        _prepare(name, kind, input, other)
+        raise error
     if isinstance(error, OverflowError):
         a, b = cast_operands(result_type(input, other), input, other)
         return of(a).pointwise.binaries[name](a, b)
@@ -332,44 +414,67 @@ def _explain(name: str, kind: str, input: Any, other: Any, a: Any, b: Any, error
     raise error
 
 
+def unsupported(name: str) -> tuple[Any, Any]:
+    """Derivatives that only say that there is none."""
+
+    def refuse(g: Tensor, a: Any, b: Any, r: Any) -> Any:
+        raise NotImplementedError(f"derivative for aten::{name} is not implemented")
+
+    return refuse, refuse
+
+
 _add = binary_op("add", "any", lambda g, a, b, r: g, lambda g, a, b, r: g)
 _sub = binary_op("sub", "any", lambda g, a, b, r: g, lambda g, a, b, r: -g)
 mul = multiply = binary_op("mul", "any", lambda g, a, b, r: g * b, lambda g, a, b, r: g * a, ("b", "a"))
 _div = binary_op("div", "float", lambda g, a, b, r: g / b, lambda g, a, b, r: -g * ((a / b) / b), ("b", "ab"))
-_floor_divide = binary_op("floor_divide", "any")
+_floor_divide = binary_op("floor_divide", "any", *unsupported("floor_divide"), node="NotImplemented")
 _trunc_divide = binary_op("trunc_divide", "any")
 _remainder = binary_op("remainder", "any", lambda g, a, b, r: g, lambda g, a, b, r: -g * div(a, b, rounding_mode="floor"),
-                       ("", "ab"))
+                       ("", "ab"), node="RemainderBackward1")
 _fmod = binary_op("fmod", "any", lambda g, a, b, r: g, lambda g, a, b, r: -g * div(a, b, rounding_mode="trunc"),
-                  ("", "ab"))
-atan2 = arctan2 = binary_op("atan2", "float", lambda g, a, b, r: g * b / (a * a + b * b),
-                            lambda g, a, b, r: -g * a / (a * a + b * b), ("ab", "ab"))
+                  ("", "ab"), node="FmodBackward1")
+def _over_square(g: Tensor, x: Any, a: Any, b: Any) -> Tensor:
+    """g x / (a^2 + b^2), 0 at the origin."""
+    square = a * a + b * b
+    return g * where(eq(square, 0), 0.0, x / square)
 
 
-def _share(win: Any) -> Any:
-    """The gradient of a maximum or minimum: to the winner; half to each of two equals."""
-    return (lambda g, a, b, r: g * win(a, b) + g * (eq(a, b) * 0.5),
-            lambda g, a, b, r: g * win(b, a) + g * (eq(a, b) * 0.5), ("ab", "ab"))
+atan2 = arctan2 = binary_op("atan2", "float", lambda g, a, b, r: _over_square(g, b, a, b),
+                            lambda g, a, b, r: _over_square(g, -a, a, b), ("ab", "ab"))
 
 
-maximum = binary_op("maximum", "any", *_share(lambda a, b: gt(a, b)))
-minimum = binary_op("minimum", "any", *_share(lambda a, b: lt(a, b)))
+def _share(less: Any) -> Any:
+    """The gradient of a maximum or minimum: to the winner; half to each of two equals; to both where one is nan."""
+    return (lambda g, a, b, r: where(less(a, b), 0.0, where(eq(a, b), g * 0.5, g)),
+            lambda g, a, b, r: where(less(b, a), 0.0, where(eq(a, b), g * 0.5, g)), ("ab", "ab"))
+
+
+maximum = binary_op("maximum", "any", *_share(lambda a, b: lt(a, b)))
+minimum = binary_op("minimum", "any", *_share(lambda a, b: gt(a, b)))
 fmax = binary_op("fmax", "any", lambda g, a, b, r: g * logical_or(ge(a, b), isnan(b)),
                  lambda g, a, b, r: g * logical_not(logical_or(ge(a, b), isnan(b))), ("ab", "ab"))
 fmin = binary_op("fmin", "any", lambda g, a, b, r: g * logical_or(le(a, b), isnan(b)),
                  lambda g, a, b, r: g * logical_not(logical_or(le(a, b), isnan(b))), ("ab", "ab"))
-hypot = binary_op("hypot", "float", lambda g, a, b, r: g * (a / r), lambda g, a, b, r: g * (b / r), ("ar", "br"))
-logaddexp = binary_op("logaddexp", "float", lambda g, a, b, r: g * exp(a - r), lambda g, a, b, r: g * exp(b - r),
-                      ("ar", "br"))
-logaddexp2 = binary_op("logaddexp2", "float", lambda g, a, b, r: g * exp2(a - r), lambda g, a, b, r: g * exp2(b - r),
-                       ("ar", "br"))
+hypot = binary_op("hypot", "floating", lambda g, a, b, r: g * (a / r), lambda g, a, b, r: g * (b / r), ("ar", "br"))
+logaddexp = binary_op("logaddexp", "floating", lambda g, a, b, r: g / (1 + exp(b - a)),
+                      lambda g, a, b, r: g / (1 + exp(a - b)), ("ab", "ab"))
+logaddexp2 = binary_op("logaddexp2", "floating", lambda g, a, b, r: g / (1 + exp2(b - a)),
+                       lambda g, a, b, r: g / (1 + exp2(a - b)), ("ab", "ab"))
 copysign = binary_op("copysign", "float", lambda g, a, b, r: g * where(a == 0, 0.0, sign(a) * sign(r)),
-                     lambda g, a, b, r: g * 0, ("ar", ""))
-nextafter = binary_op("nextafter", "any")
+                     lambda g, a, b, r: g * 0, ("ar", ""), numbered=("CopysignBackward1", ""))
+nextafter = binary_op("nextafter", "floating", lambda g, a, b, r: where(eq(a, b), 0.0, g),
+                      lambda g, a, b, r: where(eq(a, b), g, 0.0), ("ab", "ab"))
 ldexp = binary_op("ldexp", "float", lambda g, a, b, r: g * exp2(b), lambda g, a, b, r: g * r * LN2, ("b", "r"))
-xlogy = binary_op("xlogy", "float", lambda g, a, b, r: g * where(logical_and(eq(a, 0), le(b, 0)), 0.0, log(b)),
-                  lambda g, a, b, r: g * a / b, ("ab", "ab"))
-heaviside = binary_op("heaviside", "any")
+def _xlogy_first(g: Tensor, a: Any, b: Any, r: Any) -> Any:
+    flat = eq(a, 0) if not isinstance(b, Tensor) and b <= 0 else None if not isinstance(b, Tensor) else logical_and(
+        eq(a, 0), le(b, 0))
+    slope = xlogy(g, b)
+    return slope if flat is None else where(flat, 0.0, slope)
+
+
+xlogy = binary_op("xlogy", "float", _xlogy_first, lambda g, a, b, r: g * a / b, ("ab", "ab"),
+                  numbered=("XlogyBackward2", "XlogyBackward1"))
+heaviside = binary_op("heaviside", "any", *unsupported("heaviside"), node="NotImplemented")
 gcd = binary_op("gcd", "int")
 lcm = binary_op("lcm", "int")
 bitwise_and = binary_op("bitwise_and", "int")
@@ -413,16 +518,20 @@ def _scaled(name: str, input: Any, other: Any, alpha: Any) -> Any:
         raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
     if isinstance(alpha, bool) and dt.category != 0:
         raise RuntimeError("Boolean alpha only supported for Boolean results.")
+    if not isinstance(other, Tensor):
+        return other.item() * alpha if isinstance(other, np.generic) else other * alpha
     return mul(other, alpha)
 
 
+RsubBackward0 = node_kind("RsubBackward0", lambda self, g: (g * -self.ctx, g))
 RsubBackward1 = node_kind("RsubBackward1", lambda self, g: -g)
 
 
 def rsub(input: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
     """``other - alpha * input``."""
     if isinstance(other, Tensor):
-        return sub(other, input, alpha=alpha)
+        r = sub(other.detach(), input.detach(), alpha=alpha)
+        return record(r, RsubBackward0, (input, other), ctx=alpha) if recording(input, other) else r
     x = input if type(alpha) is int and alpha == 1 else mul(input, alpha)
     r = _sub(other, x.detach() if x._rg else x)
     if mode.enabled and x._rg:
@@ -442,12 +551,12 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None, out: Tensor
     r = (_trunc_divide if rounding_mode == "trunc" else _floor_divide)(input, other)
     ts = [x for x in (input, other) if isinstance(x, Tensor)]
     if mode.enabled and any(x._rg for x in ts):
-        record(r, DivBackward1, tuple(ts))
+        record(r, DivBackward2, tuple(ts))
     return r if out is None else write_out("div", out, r, input, other)
 
 
 divide = true_divide = div
-DivBackward1 = node_kind("DivBackward1", lambda self, g: tuple([g * 0 if n else None for n in self.needs]))
+DivBackward2 = node_kind("DivBackward2", lambda self, g: tuple([_flat(g) if n else None for n in self.needs]))
 
 
 def floor_divide(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
@@ -506,6 +615,7 @@ def pow(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tensor:
     Raises RuntimeError for integers to a negative power."""
     if isinstance(exponent, Tensor):
         return (_pow if isinstance(input, Tensor) else _pow_number)(input, exponent, out=out)
+    check_tensor("pow", "input", 1, input)
     if isinstance(exponent, np.generic):
         exponent = exponent.item()
     x = input.detach() if input._rg else input
@@ -514,8 +624,10 @@ def pow(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tensor:
         r = square(x)
     elif exponent == 0.5 and x.is_floating_point():
         r = sqrt(x)
-    elif type(exponent) is int and exponent == 1 and x._a.dtype.kind != "b":
+    elif (type(exponent) is int and exponent == 1 and x._a.dtype.kind != "b") or exponent is True:
         r = wrap(of(x._a).copy.clone(x._a))
+    elif type(exponent) is int and exponent < 0 and x._a.dtype.kind in "biu":
+        raise RuntimeError("Integers to negative integer powers are not allowed.")
     else:
         r = _pow(x, exponent)
     if input._free:
@@ -553,11 +665,12 @@ def where(condition: Tensor, input: Any = None, other: Any = None, *, out: Tenso
         from tritium.tensor.ops.index import nonzero
 
         return nonzero(condition, as_tuple=True)
+    check_tensor("where", "condition", 1, condition)
     if condition._a.dtype.kind != "b" and condition._a.dtype != np.uint8:
         raise RuntimeError("where expected condition to be a boolean tensor, but got a tensor with dtype "
                            f"{condition.dtype.title}")
     dt = result_type(input, other)
-    a, b = cast_operands(dt, input, other)
+    a, b = (cast_operands(dt, x)[0] if isinstance(x, Tensor) else fill_value(x, dt.np) for x in (input, other))
     c = condition._a if condition._a.dtype.kind == "b" else condition._a != 0
     try:
         r = wrap(of(c).pointwise.where(c, a, b))
@@ -603,14 +716,19 @@ def clamp(input: Tensor, min: Any = None, max: Any = None, *, out: Tensor | None
     """Values below ``min`` raised to it, above ``max`` lowered to it; either may be None, a number or a tensor.
 
     Raises RuntimeError when both are None."""
+    return _clamp(input, min, max, out, (ClampBackward0, ClampBackward1))
+
+
+def _clamp(input: Tensor, min: Any, max: Any, out: Tensor | None, kinds: Any) -> Tensor:
     if min is None and max is None:
         raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
     bounds = [x for x in (min, max) if x is not None]
     dt = result_type(input, *bounds)
-    arrays = iter(cast_operands(dt, input, *bounds))
-    a = next(arrays)
-    low = next(arrays) if min is not None else None
-    high = next(arrays) if max is not None else None
+    if dt.category == 3:
+        raise NotImplementedError("clamp is not supported for complex types")
+    a = cast_operands(dt, input)[0]
+    low, high = (x if x is None else cast_operands(dt, x)[0] if isinstance(x, Tensor) else fill_value(x, dt.np)
+                 for x in (min, max))
     try:
         r = wrap(of(a).pointwise.clamp(a, low, high))
     except ValueError:
@@ -622,44 +740,124 @@ def clamp(input: Tensor, min: Any = None, max: Any = None, *, out: Tensor | None
     if mode.enabled and (input._rg or any(t._rg for t in ts)):
         if ts:
             low_t, high_t = (x if x is None or isinstance(x, Tensor) else input.new_tensor(x) for x in (min, max))
-            record(r, ClampBackward0, tuple(t for t in (input, low_t, high_t) if t is not None),
+            record(r, kinds[0], tuple(t for t in (input, low_t, high_t) if t is not None),
                    saved=(input, low_t, high_t))
         else:
-            record(r, ClampBackward1, (input,), saved=(input,), ctx=(min, max))
+            record(r, kinds[1], (input,), saved=(input,), ctx=(min, max))
     return r if out is None else write_out("clamp", out, r, input)
 
 
 clip = clamp
+MIN_KINDS = (node_kind("ClampMinBackward1", ClampBackward0.derivative),
+             node_kind("ClampMinBackward0", ClampBackward1.derivative))
+MAX_KINDS = (node_kind("ClampMaxBackward1", ClampBackward0.derivative),
+             node_kind("ClampMaxBackward0", ClampBackward1.derivative))
 
 
 def clamp_min(input: Tensor, min: Any, *, out: Tensor | None = None) -> Tensor:
     """``clamp(input, min=min)``."""
-    return clamp(input, min=min, out=out)
+    return _clamp(input, min, None, out, MIN_KINDS)
 
 
 def clamp_max(input: Tensor, max: Any, *, out: Tensor | None = None) -> Tensor:
     """``clamp(input, max=max)``."""
-    return clamp(input, max=max, out=out)
+    return _clamp(input, None, max, out, MAX_KINDS)
+
+
+@derivative
+def LerpBackward0(node: Any, grad: Tensor) -> Any:
+    return grad * (1 - node.ctx), grad * node.ctx
+
+
+@derivative
+def LerpBackward1(node: Any, grad: Tensor) -> Any:
+    a, b, w = node.unpack()
+    return grad * (1 - w), grad * w, grad * (b - a) if node.needs[2] else None
 
 
 def lerp(input: Tensor, end: Tensor, weight: Any, *, out: Tensor | None = None) -> Tensor:
-    """``input + weight * (end - input)``."""
-    r = add(input, mul(sub(end, input), weight))
-    return r if out is None else write_out("lerp", out, r, input, end)
+    """``input + weight * (end - input)``, exact at both ends. ``weight``: a number or a tensor.
+
+    Raises RuntimeError for tensors of different dtypes, NotImplementedError for integers."""
+    check_tensor("lerp", "end", 2, end)
+    tensor = isinstance(weight, Tensor)
+    for word, x in (("end", end), ("weight", weight)):
+        if isinstance(x, Tensor) and x._a.dtype != input._a.dtype and (word == "end" or x._a.ndim):
+            raise RuntimeError(f"expected dtype {C_NAMES.get(input.dtype.name, input.dtype.name)} for `{word}` but got "
+                               f"dtype {C_NAMES.get(x.dtype.name, x.dtype.name)}")
+    if input._a.dtype.kind in "biu":
+        raise NotImplementedError(f'"lerp_kernel_{"tensor" if tensor else "scalar"}" not implemented for '
+                                  f"'{input.dtype.title}'")
+    r = _three("lerp", input, end, weight)
+    ts = (input, end, weight) if tensor else (input, end)
+    if recording(*ts):
+        if tensor:
+            record(r, LerpBackward1, ts, saved=ts)
+        else:
+            record(r, LerpBackward0, ts, ctx=weight)
+    return r if out is None else write_out("lerp", out, r, *ts)
+
+
+def _three(name: str, input: Tensor, x: Tensor, y: Any, *rest: Any) -> Tensor:
+    """A kernel of three operands that broadcast."""
+    a, b = input._a, x._a
+    c = y._a if isinstance(y, Tensor) else y
+    try:
+        r = wrap(getattr(of(a).pointwise, name)(a, b, c, *rest))
+    except ValueError:
+        shape = broadcast_shapes(a.shape, b.shape)
+        if isinstance(y, Tensor):
+            broadcast_shapes(shape, c.shape)
+        raise
+    if input._free or x._free:
+        r._free = True
+    return r
+
+
+@derivative
+def AddcmulBackward0(node: Any, grad: Tensor) -> Any:
+    x, y = node.unpack()
+    value = node.ctx
+    return grad, grad * (y * value) if node.needs[1] else None, grad * (x * value) if node.needs[2] else None
+
+
+@derivative
+def AddcdivBackward0(node: Any, grad: Tensor) -> Any:
+    x, y = node.unpack()
+    value = node.ctx
+    return (grad, grad * (value / y) if node.needs[1] else None,
+            -grad * (value * x / (y * y)) if node.needs[2] else None)
+
+
+def _add_product(name: str, kind: Any, input: Tensor, tensor1: Any, tensor2: Any, value: Any,
+                 out: Tensor | None) -> Tensor:
+    check_tensor(name, "tensor1", 2, tensor1)
+    check_tensor(name, "tensor2", 3, tensor2)
+    if name == "addcdiv" and result_type(tensor1, tensor2).category < 2:
+        raise RuntimeError("Integer division with addcdiv is no longer supported, and in a future  release addcdiv "
+                           "will perform a true division of tensor1 and tensor2. Use (input + value * tensor1 / "
+                           "tensor2) instead.")
+    dt = result_type(input, tensor1, tensor2)
+    if dt.category == 0:
+        raise NotImplementedError(f'"{name}_cpu_out" not implemented for \'Bool\'')
+    x, a, b = (t if t._a.dtype == dt.np else t.to(dt) for t in (input, tensor1, tensor2))
+    number = fill_value(value.item() if isinstance(value, Tensor) else value, dt.np)
+    r = _three(name, x, a, b, number)
+    if recording(x, a, b):
+        record(r, kind, (x, a, b), saved=(a, b), ctx=value)
+    return r if out is None else write_out(name, out, r, input, tensor1, tensor2)
 
 
 def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1, out: Tensor | None = None) -> Tensor:
     """``input + value * tensor1 * tensor2``."""
-    product = mul(tensor1, tensor2)
-    r = add(input, product if value == 1 else mul(product, value))
-    return r if out is None else write_out("addcmul", out, r, input, tensor1, tensor2)
+    return _add_product("addcmul", AddcmulBackward0, input, tensor1, tensor2, value, out)
 
 
 def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1, out: Tensor | None = None) -> Tensor:
-    """``input + value * tensor1 / tensor2``."""
-    quotient = div(tensor1, tensor2)
-    r = add(input, quotient if value == 1 else mul(quotient, value))
-    return r if out is None else write_out("addcdiv", out, r, input, tensor1, tensor2)
+    """``input + value * tensor1 / tensor2``.
+
+    Raises RuntimeError when both tensors are integers."""
+    return _add_product("addcdiv", AddcdivBackward0, input, tensor1, tensor2, value, out)
 
 
 def isclose(input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
@@ -668,7 +866,11 @@ def isclose(input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8
     Raises RuntimeError for tensors of different dtypes."""
     if input._a.dtype != other._a.dtype:
         raise RuntimeError(f"{input.dtype.title} did not match {other.dtype.title}")
+    for word, tolerance in (("rtol", rtol), ("atol", atol)):
+        if tolerance < 0:
+            raise RuntimeError(f"{word} must be greater than or equal to zero, but got {tolerance}")
     a, b = input._a, other._a
+    broadcast_shapes(a.shape, b.shape)
     if a.dtype.kind in "fV" and a.dtype.itemsize < 4:
         a, b = a.astype(f32), b.astype(f32)
     with np.errstate(all="ignore"):
@@ -694,7 +896,11 @@ def inplace(op: Any, name: str) -> Any:
 
     def op_(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         check_inplace(input)
-        result = op(input, *args, **kwargs)
+        try:
+            result = op(input, *args, **kwargs)
+        except RuntimeError:
+            _check_fit(input, args)
+            raise
         check_result(input, result)
         return finish_inplace(input, result)
 
@@ -703,14 +909,31 @@ def inplace(op: Any, name: str) -> Any:
     return op_
 
 
+def _check_fit(input: Tensor, args: Any) -> None:
+    """An op refused its operands: if they do not fit ``input`` either, that is what PyTorch says first."""
+    operands = [x for x in args if isinstance(x, (Tensor, *NUMBERS))]
+    shape = input._a.shape
+    for x in operands:
+        if isinstance(x, Tensor):
+            shape = broadcast_shapes(shape, x._a.shape)
+    if shape != input._a.shape:
+        raise RuntimeError(f"output with shape {list(input._a.shape)} doesn't match the broadcast shape {list(shape)}")
+    if operands:
+        _check_cast(result_type(input, *operands), input.dtype)
+
+
+def _check_cast(found: dtypes.dtype, wanted: dtypes.dtype) -> None:
+    if found is not wanted and not can_cast(found, wanted):
+        raise RuntimeError(f"result type {found.title} can't be cast to the desired output type {wanted.title}")
+
+
 def check_result(input: Tensor, result: Tensor) -> None:
     """Raises RuntimeError when a result cannot be written into ``input``: its dtype or shape does not fit."""
     a, r = input._a, result._a
-    if a.dtype != r.dtype and not can_cast(from_numpy_dtype(r.dtype), from_numpy_dtype(a.dtype)):
-        raise RuntimeError(f"result type {from_numpy_dtype(r.dtype).title} can't be cast to the desired output type "
-                           f"{from_numpy_dtype(a.dtype).title}")
     if a.shape != r.shape:
         raise RuntimeError(f"output with shape {list(a.shape)} doesn't match the broadcast shape {list(r.shape)}")
+    if a.dtype != r.dtype:
+        _check_cast(from_numpy_dtype(r.dtype), from_numpy_dtype(a.dtype))
 
 
 def _direct_inplace(op: Any, name: str) -> Any:

@@ -39,8 +39,8 @@ from tritium.tensor.ops.view import (
 )
 from tritium.tensor.tensor import Tensor
 
-METHODS = ["fliplr", "flipud", "roll", "rot90", "repeat", "tile", "repeat_interleave", "tril", "triu", "diag", "diagflat",
-           "diag_embed", "diagonal_scatter", "select_scatter", "slice_scatter", "trace", "kron"]
+METHODS = ["fliplr", "flipud", "roll", "rot90", "repeat", "tile", "repeat_interleave", "tril", "triu", "diag",
+           "diagflat", "diag_embed", "diagonal_scatter", "select_scatter", "slice_scatter", "trace", "kron"]
 INPLACE = ["tril_", "triu_"]
 FUNCTIONS = [*[n for n in METHODS if n != "repeat"], "tril_indices", "triu_indices", "cartesian_prod", "combinations",
              "vander", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle"]

@@ -15,6 +15,7 @@ from tritium.tensor import dtype as dtypes
 from tritium.tensor.dtype import as_dtype, from_numpy_dtype
 from tritium.tensor.graph import derivative, record, recording, wrap
 from tritium.tensor.layout import shape_of, wrap_dim, wrap_dims
+from tritium.tensor.ops.arguments import not_implemented
 from tritium.tensor.ops.out import write_out
 from tritium.tensor.return_types import return_type
 from tritium.tensor.tensor import Tensor
@@ -88,8 +89,12 @@ def NansumBackward0(node: Any, grad: Tensor) -> Tensor:
 
 
 def nansum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
-    """The sum of what is not nan."""
+    """The sum of what is not nan.
+
+    Raises RuntimeError for complex tensors."""
     a = input._a
+    if a.dtype.kind == "c":
+        raise RuntimeError("nansum on CPU does not support complex inputs")
     dims = _dims(dim, a.ndim)
     dt = as_dtype(dtype).np if dtype is not None else i64 if a.dtype.kind in "biu" else a.dtype
     r = wrap(of(a).reduce.nansum(a, dims, keepdim, dt))
@@ -122,8 +127,8 @@ def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = N
     a = input._a
     dt = a.dtype if dtype is None else as_dtype(dtype).np
     if dt.kind in "biu":
-        raise RuntimeError("mean(): input dtype should be either floating point or complex dtypes. Got "
-                           f"{from_numpy_dtype(dt).title} instead.")
+        raise RuntimeError(f"mean(): could not infer output dtype. {'Input' if dtype is None else 'Optional'} dtype must be "
+                           f"either a floating point or complex dtype. Got: {from_numpy_dtype(dt).title}")
     if a.dtype != dt:
         input = input.to(from_numpy_dtype(dt))
         a = input._a
@@ -136,6 +141,9 @@ def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = N
 
 def nanmean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The mean of what is not nan."""
+    if input._a.dtype.kind in "biu":
+        raise RuntimeError("nanmean(): expected input to have floating point or complex dtype but got "
+                           f"{input.dtype.title}")
     count = input.isnan().logical_not().sum(dim, keepdim)
     return nansum(input, dim, keepdim, dtype=dtype) / count
 
@@ -200,6 +208,8 @@ def ProdBackward1(node: Any, grad: Tensor) -> Tensor:
 def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None,
          out: Tensor | None = None) -> Tensor:
     """The product of all elements, or over one dimension. Integers and bools are multiplied as int64."""
+    if dim is not None and not hasattr(dim, "__index__"):
+        raise TypeError(f"prod(): argument 'dim' must be int, not {type(dim).__name__}")
     a = input._a
     dims = _dims(dim, a.ndim)
     dt = as_dtype(dtype).np if dtype is not None else i64 if a.dtype.kind in "biu" else a.dtype
@@ -244,7 +254,7 @@ def _spread(name: str, input: Tensor, dim: Any, unbiased: Any, correction: Any, 
         dim, unbiased = None, dim
     a = input._a
     if a.dtype.kind in "biu":
-        raise RuntimeError(f"{name}: only support floating point and complex dtypes")
+        raise RuntimeError(f"{name} only support floating point and complex dtypes")
     return a, _dims(dim, a.ndim), _correction(unbiased, correction)
 
 
@@ -275,18 +285,50 @@ def std(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = Fa
     return _done("std", r, out, input)
 
 
+@derivative
+def VarMeanBackward0(node: Any, var_grad: Tensor | None, mean_grad: Tensor | None) -> Tensor | None:
+    return _both_backward(node, var_grad, mean_grad)
+
+
+@derivative
+def StdMeanBackward0(node: Any, std_grad: Tensor | None, mean_grad: Tensor | None) -> Tensor | None:
+    r = node.unpack()[1]
+    if std_grad is not None:
+        std_grad = (std_grad / (r * 2)).masked_fill(r == 0, 0.0)
+    return _both_backward(node, std_grad, mean_grad)
+
+
+def _both_backward(node: Any, spread_grad: Tensor | None, mean_grad: Tensor | None) -> Tensor | None:
+    x = node.unpack()[0]
+    dims, keepdim, c = node.ctx
+    shape = x._a.shape
+    g = None if spread_grad is None else _var_grad(spread_grad, x, dims, keepdim, c)
+    if mean_grad is None:
+        return g
+    m = restore(mean_grad, dims, keepdim, shape).expand(shape) / builtins.max(_count(shape, dims), 1)
+    return m if g is None else g + m
+
+
+def _with_mean(spread: Any, kind: Any, input: Tensor, dim: Any, unbiased: Any, keepdim: bool,
+               correction: Any) -> tuple[Tensor, Tensor]:
+    a, dims, c = _spread("std and var", input, dim, unbiased, correction, keepdim)
+    x = input.detach()
+    r, m = spread(x, dims, None, keepdim, correction=c), mean(x, dims, keepdim)
+    if recording(input):
+        record((r, m), kind, (input,), saved=(input, r), ctx=(dims, keepdim, c))
+    return r, m
+
+
 def var_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *,
              correction: Any = None) -> tuple[Tensor, Tensor]:
     """The variance and the mean."""
-    return (var(input, dim, unbiased, keepdim, correction=correction),
-            mean(input, None if isinstance(dim, bool) else dim, keepdim))
+    return _with_mean(var, VarMeanBackward0, input, dim, unbiased, keepdim, correction)
 
 
 def std_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *,
              correction: Any = None) -> tuple[Tensor, Tensor]:
     """The standard deviation and the mean."""
-    return (std(input, dim, unbiased, keepdim, correction=correction),
-            mean(input, None if isinstance(dim, bool) else dim, keepdim))
+    return _with_mean(std, StdMeanBackward0, input, dim, unbiased, keepdim, correction)
 
 
 # --- extremes -------------------------------------------------------------------------------
@@ -320,6 +362,9 @@ def MinBackward1(node: Any, grad: Tensor) -> Tensor:
 
 def _extreme(name: str, input: Tensor, dim: Any, keepdim: bool, kind: Any, out: Any = None) -> Tensor:
     a = input._a
+    if a.dtype.kind == "c":
+        raise not_implemented(("max_all" if "max" in name else "min_all") if len(name) == 3 else
+                              "max_values_cpu" if "max" in name else "min_values_cpu", a.dtype)
     dims = _dims(dim, a.ndim)
     for d in dims:
         if a.shape[d] == 0:
@@ -343,10 +388,32 @@ def amin(input: Tensor, dim: Any = (), keepdim: bool = False, *, out: Tensor | N
     return _extreme("amin", input, dim, keepdim, AminBackward0, out)
 
 
+@derivative
+def AminmaxBackward0(node: Any, low: Tensor | None, high: Tensor | None) -> Tensor | None:
+    x, least, most = node.unpack()
+    dims, keepdim = node.ctx
+    g = None if low is None else _spread_evenly(low, x, least, dims, keepdim)
+    if high is None:
+        return g
+    h = _spread_evenly(high, x, most, dims, keepdim)
+    return h if g is None else g + h
+
+
 def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> Any:
-    """The smallest and the largest element, over one dimension or all."""
-    d = () if dim is None else dim
-    return _aminmax((amin(input, d, keepdim), amax(input, d, keepdim)))
+    """The smallest and the largest element, over one dimension or all.
+
+    Raises RuntimeError when there is no element, IndexError when the dimension is empty."""
+    a = input._a
+    if dim is None and not a.size:
+        raise RuntimeError("aminmax(): cannot compute aminmax over an empty dimension as the operation has no identity.")
+    dims = _dims(dim, a.ndim)
+    if dims and dim is not None and not a.shape[dims[0]]:
+        raise IndexError(f"aminmax: Expected reduction dim {dims[0]} to have non-zero size.")
+    x = input.detach()
+    low, high = amin(x, dims, keepdim), amax(x, dims, keepdim)
+    if recording(input):
+        record((low, high), AminmaxBackward0, (input,), saved=(input, low, high), ctx=(dims, keepdim))
+    return _aminmax((low, high))
 
 
 def _at_index_backward(node: Any, grad: Tensor | None, _: Any = None) -> Tensor | None:
@@ -370,6 +437,8 @@ def MinBackward0(node: Any, grad: Tensor, _: Any = None) -> Any:
 
 def _with_index(name: str, input: Tensor, dim: int, keepdim: bool, kind: Any, result: Any, out: Any) -> Any:
     a = input._a
+    if a.dtype.kind == "c":
+        raise RuntimeError(f"{name}(): does not support complex input")
     d = wrap_dim(dim, a.ndim)
     if a.ndim and a.shape[d] == 0:
         raise IndexError(f"{name}(): Expected reduction dim {d} to have non-zero size.")
@@ -387,9 +456,10 @@ def _with_index(name: str, input: Tensor, dim: int, keepdim: bool, kind: Any, re
     return result((v, i))
 
 
-def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, out: Any = None) -> Any:
+def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, other: Any = None,
+        out: Any = None) -> Any:
     """``max(x)``: the largest element. ``max(x, dim)``: (values, indices). ``max(x, other)``: elementwise maximum."""
-    dim = dim if axis is None else axis
+    dim = other if other is not None else dim if axis is None else axis
     if isinstance(dim, Tensor):
         from tritium.tensor.ops.pointwise import maximum
 
@@ -399,9 +469,10 @@ def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = No
     return _with_index("max", input, dim, keepdim, MaxBackward0, _max, out)
 
 
-def min(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, out: Any = None) -> Any:
+def min(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, other: Any = None,
+        out: Any = None) -> Any:
     """``min(x)``: the smallest element. ``min(x, dim)``: (values, indices). ``min(x, other)``: elementwise minimum."""
-    dim = dim if axis is None else axis
+    dim = other if other is not None else dim if axis is None else axis
     if isinstance(dim, Tensor):
         from tritium.tensor.ops.pointwise import minimum
 
@@ -413,12 +484,11 @@ def min(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = No
 
 def _arg(name: str, input: Tensor, dim: int | None, keepdim: bool) -> Tensor:
     a = input._a
-    if a.dtype.kind == "b":
-        raise RuntimeError(f'"{name}_cpu" not implemented for \'Bool\'')
+    if a.dtype.kind in "bc":
+        raise RuntimeError(f"{name}(): does not support {'bool' if a.dtype.kind == 'b' else 'complex'} input")
     if dim is None:
         if a.size == 0:
-            raise IndexError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the "
-                             "reduction dim with the 'dim' argument.")
+            raise IndexError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0.")
         r = getattr(of(a).reduce, name)(a.reshape(-1), 0, False)
         return wrap(r.reshape((1,) * a.ndim) if keepdim else r)
     d = wrap_dim(dim, a.ndim)
@@ -441,20 +511,21 @@ def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False, *, axis
 
 # --- truth ----------------------------------------------------------------------------------
 
-def _truth(name: str, input: Tensor, dim: Any, keepdim: bool) -> Tensor:
+def _truth(name: str, input: Tensor, dim: Any, keepdim: bool, out: Any) -> Tensor:
     a = input._a
-    r = getattr(of(a).reduce, name)(a, _dims(dim, a.ndim), keepdim)
-    return wrap(r if a.dtype != np.uint8 else r.astype(np.uint8))
+    dims = tuple(range(a.ndim)) if dim is None else wrap_dims(dim, a.ndim)  # an empty list: nothing is reduced
+    r = getattr(of(a).reduce, name)(a, dims, keepdim)
+    return _done(name, wrap(r if a.dtype != np.uint8 else r.astype(np.uint8)), out, input)
 
 
-def all(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None) -> Tensor:
+def all(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, out: Tensor | None = None) -> Tensor:
     """Whether all elements are true (uint8 stays uint8, as in PyTorch)."""
-    return _truth("all", input, dim if axis is None else axis, keepdim)
+    return _truth("all", input, dim if axis is None else axis, keepdim, out)
 
 
-def any(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None) -> Tensor:
+def any(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, out: Tensor | None = None) -> Tensor:
     """Whether any element is true (uint8 stays uint8, as in PyTorch)."""
-    return _truth("any", input, dim if axis is None else axis, keepdim)
+    return _truth("any", input, dim if axis is None else axis, keepdim, out)
 
 
 def count_nonzero(input: Tensor, dim: Any = None) -> Tensor:
@@ -489,11 +560,11 @@ def vector_norm(input: Tensor, ord: float = 2, dim: Any = None, keepdim: bool = 
     """The vector norm of order ``ord`` (any number, inf, -inf, 0) over ``dim``.
 
     Raises RuntimeError for integers."""
+    if input._a.dtype.kind in "biu":
+        raise RuntimeError("linalg.vector_norm: Expected a floating point or complex tensor as input. Got "
+                           f"{input.dtype.title}")
     x = input if dtype is None else input.to(as_dtype(dtype))
     a = x._a
-    if a.dtype.kind in "biu":
-        raise RuntimeError("linalg.vector_norm: Expected a floating point or complex tensor as input. Got "
-                           f"{from_numpy_dtype(a.dtype).title}")
     p = float(ord)
     dims = _dims(dim, a.ndim)
     if (p < 0 or p == math.inf) and _count(a.shape, dims) == 0:
@@ -510,10 +581,9 @@ def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, 
     """The p-norm over ``dim`` ("fro" is 2; the nuclear norm is not implemented)."""
     if p == "nuc":
         raise NotImplementedError("norm(p='nuc'): the nuclear norm is not implemented")
+    if isinstance(p, str) and p != "fro":
+        raise RuntimeError(f"linalg.matrix_norm: Order {p} not supported.")
     order = 2.0 if p in ("fro", None) else float(p)
-    if dtype is None and input._a.dtype.kind in "biu":
-        raise RuntimeError("linalg.vector_norm: Expected a floating point or complex tensor as input. Got "
-                           f"{input.dtype.title}")
     return vector_norm(input, order, dim, keepdim, dtype=dtype, out=out)
 
 

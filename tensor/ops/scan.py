@@ -174,13 +174,14 @@ def cummax(input: Tensor, dim: int, *, out: Any = None) -> Any:
 
 
 def cummin(input: Tensor, dim: int, *, out: Any = None) -> Any:
-    """(values, indices): the smallest element so far along ``dim``, and where it was last. nan from the first nan on."""
+    """(values, indices): the smallest element so far along ``dim``, where it was last; nan from the first nan on."""
     return _extreme("cummin", input, dim, CumminBackward0, out)
 
 
 # --- differences, integrals -------------------------------------------------------------------------
 
-def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None, append: Tensor | None = None) -> Tensor:
+def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None,
+         append: Tensor | None = None) -> Tensor:
     """The differences of neighbours along ``dim``, ``n`` times; of bools whether they differ.
 
     ``prepend``, ``append``: elements put before and behind first. Raises RuntimeError for a 0-d tensor, a negative

@@ -32,8 +32,8 @@ def changed(input: Tensor, here: bool, write: Callable[[Any], None], kind: Any =
         check_inplace(input)
         shared = [t._a for t in inputs[1:] if np.may_share_memory(input._a, t._a)]
         if input._a.flags.c_contiguous and any(s.flags.c_contiguous for s in shared):
-            raise RuntimeError("unsupported operation: some elements of the input tensor and the written-to tensor refer "
-                               "to a single memory location. Please clone() the tensor before performing the "
+            raise RuntimeError("unsupported operation: some elements of the input tensor and the written-to tensor "
+                               "refer to a single memory location. Please clone() the tensor before performing the "
                                "operation.")
         if not recorded and not shared:
             write(input._a)
@@ -265,8 +265,8 @@ def _prod_backward(grad: Tensor, x: Tensor, src: Tensor, d: int, index: Tensor, 
     zero_src = src == 0
     zeros = scatter_add(zero_x.to(grad.dtype), d, index, zero_src.to(grad.dtype))  # how many factors are 0
     if is_grad_enabled() and bool(zeros.any()):
-        raise NotImplementedError("scatter_reduce(): the second derivative of \"prod\" is not implemented where a factor "
-                                  "is 0")
+        raise NotImplementedError("scatter_reduce(): the second derivative of \"prod\" is not implemented where a "
+                                  "factor is 0")
     factor_x, factor_src = x.masked_fill(x == 0, 1.0), src.masked_fill(zero_src, 1.0)
     rest = scatter_reduce(factor_x, d, index, factor_src, "prod", include_self=include_self)  # of those that are not
     some_x = zeros - zero_x.to(grad.dtype) != 0

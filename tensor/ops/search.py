@@ -143,7 +143,7 @@ def bucketize(input: Any, boundaries: Tensor, *, out_int32: bool = False, right:
 
 
 def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0, *, out: Tensor | None = None) -> Tensor:
-    """How many elements fall into each of ``bins`` equal parts of [min, max]; of the elements' range when both are equal.
+    """How many elements fall into each of ``bins`` equal parts of [min, max] (their range, if both are equal).
 
     Raises RuntimeError for a bad range, NotImplementedError for integers."""
     a = input._a

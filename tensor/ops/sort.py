@@ -201,7 +201,7 @@ def nanmedian(input: Tensor, dim: int | None = None, keepdim: bool = False, *, o
 
 
 def mode(input: Tensor, dim: int = -1, keepdim: bool = False, *, out: Any = None) -> Any:
-    """(values, indices): the most frequent element along ``dim`` (the smallest of several), and where it occurs last."""
+    """(values, indices): the most frequent element along ``dim`` (of several the smallest), where it occurs last."""
     a, d = _line(input, dim)
     _not_empty("mode", a, d)
     if a.dtype.kind == "c":

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 import tritium as torch
 import tritium.nn as nn
 from tritium.nn.modules import fused
@@ -42,7 +43,9 @@ def runs(monkeypatch):
 
 
 @pytest.mark.parametrize("activation", [None, nn.ReLU(), nn.ReLU(inplace=True), nn.ReLU6()])
-@pytest.mark.parametrize("options", [{}, {"bias": False}, {"stride": 2}, {"dilation": 2}, {"padding_mode": "reflect"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"bias": False}, {"stride": 2}, {"dilation": 2}, {"padding_mode": "reflect"}]
+)
 def test_equal_within_rounding(activation, options, runs):
     net = block(activation, **options)
     x = torch.randn(2, 3, 9, 8)
@@ -62,7 +65,11 @@ def test_changed_weights_are_noticed():
     with torch.no_grad():
         for _ in range(3):
             net(x)
-        changes = [lambda: net[0].weight.mul_(2), lambda: net[1].running_mean.add_(1), lambda: net[1].bias.data.add_(1)]
+        changes = [
+            lambda: net[0].weight.mul_(2),
+            lambda: net[1].running_mean.add_(1),
+            lambda: net[1].bias.data.add_(1),
+        ]
         for change in changes:
             change()
             np.testing.assert_allclose(net(x).numpy(), one_by_one(net, x).numpy(), rtol=1e-4, atol=1e-5)

@@ -59,8 +59,7 @@ def test_activation(name, dtype):
     ours, our_node = evaluate(tritium, name, data(dtype), **CASES[name])
     theirs, their_node = evaluate(torch, name, data(dtype), **CASES[name])
     check(ours, theirs, dtype, loose)
-    if name != "rrelu":
-        assert our_node == their_node
+    assert our_node == their_node
     ours, _ = evaluate(tritium, name, data(dtype), transposed=True, **CASES[name])
     theirs, _ = evaluate(torch, name, data(dtype), transposed=True, **CASES[name])
     check(ours, theirs, dtype, loose)
@@ -95,8 +94,7 @@ def test_inplace(name):
             getattr(functional, name)(leaf, **kwargs)
     np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-12)
     np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-7 if name == "hardsigmoid" else 1e-12)
-    if name != "rrelu":
-        assert results[0][2] == results[1][2]
+    assert results[0][2] == results[1][2]
 
 
 def test_inplace_on_a_view_reaches_the_base():
@@ -109,7 +107,7 @@ def test_inplace_on_a_view_reaches_the_base():
         assert leaf.grad.tolist() == [0.5, 0.5, 0.5, 1.0, 1.0, 1.0]
 
 
-@pytest.mark.parametrize("name", [n for n in CASES if n != "rrelu"])
+@pytest.mark.parametrize("name", CASES)
 def test_special_values(name):
     if name == "gelu":  # infinities: PyTorch's vector code gives nan, its scalar code the limit
         values = np.array([np.nan, 0.0])
@@ -255,3 +253,16 @@ def test_integers():
         assert functional.relu6(x).tolist() == [0, 0, 0, 1, 2, 3]
         assert functional.threshold(x, 1, 0).tolist() == [0, 0, 0, 0, 2, 3]
         assert functional.hardtanh(x).tolist() == [-1, -1, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rrelu_in_training(dtype):
+    results = []
+    for fw, functional in ((tritium, F), (torch, TF)):
+        fw.manual_seed(2)
+        x = fw.from_numpy(data(dtype)).requires_grad_()
+        y = functional.rrelu(x, 0.1, 0.4, training=True)
+        y.sum().backward()
+        results.append((y.detach().numpy(), x.grad.numpy(), fw.rand(1).numpy()))
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6 if dtype == "float32" else 1e-14)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 import tritium
 
 torch = pytest.importorskip("torch")
@@ -131,10 +132,20 @@ def test_errors(code):
 def test_deprecated_names_and_warnings():
     for fw in (tritium, torch):
         t = fw.zeros(2, 2)
-        with pytest.warns(FutureWarning, match="`nn.init.constant` is now deprecated in favor of `nn.init.constant_`"):
+        with pytest.warns(
+            FutureWarning, match="`nn.init.constant` is now deprecated in favor of `nn.init.constant_`"
+        ):
             fw.nn.init.constant(t, 2)
         assert t.tolist() == [[2, 2], [2, 2]]
-        for name in ("normal", "uniform", "xavier_uniform", "xavier_normal", "kaiming_normal", "kaiming_uniform", "eye"):
+        for name in (
+            "normal",
+            "uniform",
+            "xavier_uniform",
+            "xavier_normal",
+            "kaiming_normal",
+            "kaiming_uniform",
+            "eye",
+        ):
             with pytest.warns(FutureWarning):
                 getattr(fw.nn.init, name)(t)
         with pytest.warns(UserWarning, match="Initializing zero-element tensors is a no-op"):

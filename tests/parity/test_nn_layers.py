@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+
 import tritium
 
 torch = pytest.importorskip("torch")
@@ -32,15 +33,18 @@ LAYERS = [
     ("nn.RMSNorm(5)", (4, 5)), ("nn.PReLU(3)", (2, 3, 4)), ("nn.ReLU6()", (4, 5)), ("nn.LeakyReLU(0.1)", (4, 5)),
     ("nn.GELU()", (4, 5)), ("nn.Softmax(1)", (4, 5)), ("nn.LogSoftmax(-1)", (4, 5)), ("nn.Softmax2d()", (2, 3, 2, 2)),
     ("nn.Hardtanh()", (4, 5)), ("nn.Threshold(0.1, 2.0)", (4, 5)), ("nn.Softmin(0)", (4, 5)), ("nn.GLU()", (4, 6)),
-    ("nn.MaxPool1d(2)", (2, 3, 6)), ("nn.MaxPool2d(3, 2, 1)", (2, 3, 7, 6)), ("nn.MaxPool2d(2, ceil_mode=True)", (3, 7, 5)),
+    ("nn.MaxPool1d(2)", (2, 3, 6)), ("nn.MaxPool2d(3, 2, 1)", (2, 3, 7, 6)),
+    ("nn.MaxPool2d(2, ceil_mode=True)", (3, 7, 5)),
     ("nn.AvgPool1d(2)", (2, 3, 6)), ("nn.AvgPool2d(3, 2, 1, count_include_pad=False)", (2, 3, 7, 6)),
     ("nn.AdaptiveAvgPool1d(3)", (2, 3, 7)), ("nn.AdaptiveAvgPool2d((1, 1))", (2, 3, 7, 6)),
     ("nn.AdaptiveAvgPool2d((None, 3))", (2, 3, 7, 6)), ("nn.AdaptiveMaxPool2d(2)", (2, 3, 7, 6)),
     ("nn.Flatten()", (2, 3, 4)), ("nn.Flatten(0, 1)", (2, 3, 4)), ("nn.Unflatten(1, (2, 3))", (2, 6)),
     ("nn.ZeroPad2d((1, 2, 0, 1))", (2, 3, 4)), ("nn.ConstantPad1d((1, -1), 2.0)", (2, 3, 4)),
-    ("nn.ReflectionPad2d(2)", (2, 3, 4, 5)), ("nn.ReflectionPad1d((2, 1))", (3, 4)), ("nn.ReplicationPad2d(3)", (2, 3, 4, 5)),
+    ("nn.ReflectionPad2d(2)", (2, 3, 4, 5)), ("nn.ReflectionPad1d((2, 1))", (3, 4)),
+    ("nn.ReplicationPad2d(3)", (2, 3, 4, 5)),
     ("nn.CircularPad2d((1, 2, 3, 0))", (2, 3, 4, 5)), ("nn.ReplicationPad3d(1)", (1, 2, 2, 3, 2)),
-    ("nn.PixelShuffle(2)", (2, 8, 3, 2)), ("nn.PixelUnshuffle(2)", (2, 2, 4, 6)), ("nn.ChannelShuffle(2)", (2, 6, 2, 2)),
+    ("nn.PixelShuffle(2)", (2, 8, 3, 2)), ("nn.PixelUnshuffle(2)", (2, 2, 4, 6)),
+    ("nn.ChannelShuffle(2)", (2, 6, 2, 2)),
     ("nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(80, 2))",
      (2, 3, 7, 6)),
 ]  # fmt: skip
@@ -53,7 +57,9 @@ def build(fw, code, dtype):
     with fw.no_grad():
         for name, value in layer.state_dict().items():
             if value.is_floating_point():
-                numbers = generator.uniform(0.5, 1.5, value.shape) if "var" in name else generator.normal(size=value.shape)
+                numbers = (
+                    generator.uniform(0.5, 1.5, value.shape) if "var" in name else generator.normal(size=value.shape)
+                )
                 value.copy_(fw.from_numpy(np.asarray(numbers, dtype)))
     return layer
 
@@ -143,6 +149,16 @@ def test_pad_values_and_dtypes():
         assert pad(fw.arange(4)[None], (1, 1), "reflect").tolist() == [[1, 0, 1, 2, 3, 2]]
         assert pad(fw.empty(0, 2), (1, 1)).shape == (0, 4)
         assert pad(fw.ones(2), (-1, -1)).shape == (0,)
+
+
+@pytest.mark.parametrize("mode", ["constant", "reflect", "replicate"])
+def test_pad_keeps_channels_last(mode):
+    strides = []
+    for fw in (tritium, torch):
+        x = fw.arange(120.0).reshape(2, 3, 4, 5).to(memory_format=fw.channels_last)
+        y = fw.nn.functional.pad(x, (1, 2, 3, 0), mode)
+        strides.append((y.stride(), y.tolist()))
+    assert strides[0] == strides[1]
 
 
 PAD_ERRORS = """F.pad(x, (1,))
@@ -305,7 +321,9 @@ def test_clipping_and_vectors():
         found += [vector.detach().numpy(), *[p.detach().numpy() for p in net.parameters()]]
         results.append(found)
         net[0].weight.grad[0, 0] = float("nan")
-        with pytest.raises(RuntimeError, match="The total norm of order 2.0 for gradients from `parameters` is non-finite"):
+        with pytest.raises(
+            RuntimeError, match="The total norm of order 2.0 for gradients from `parameters` is non-finite"
+        ):
             utils.clip_grad_norm_(net.parameters(), 1.0, error_if_nonfinite=True)
     for a, b in zip(*results, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)

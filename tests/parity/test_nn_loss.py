@@ -32,7 +32,9 @@ def run(fw, name, arrays, grads, **kwargs):
     weights = fw.from_numpy(np.cos(np.arange(out.numel())).reshape(out.shape).astype(str(out.dtype).split(".")[1]))
     first = fw.autograd.grad((out * weights).sum(), leaves, create_graph=True)
     total = sum((g * g).sum() for g in first if g.grad_fn is not None)
-    second = fw.autograd.grad(total, leaves, allow_unused=True) if not isinstance(total, int) else [None] * len(leaves)
+    second = (
+        fw.autograd.grad(total, leaves, allow_unused=True) if not isinstance(total, int) else [None] * len(leaves)
+    )
     plain = fw.autograd.grad((getattr(functional, name)(*tensors, **kwargs) * weights).sum(), leaves)
     values = [out.detach().numpy(), *[g.detach().numpy() for g in first], *[g.numpy() for g in plain]]
     return values + [None if g is None else g.numpy(force=True) for g in second], type(out.grad_fn).__name__

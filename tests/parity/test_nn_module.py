@@ -6,6 +6,7 @@ from collections import OrderedDict
 
 import numpy as np
 import pytest
+
 import tritium
 
 torch = pytest.importorskip("torch")
@@ -210,7 +211,14 @@ def test_containers():
         out.append(repr(seq))
         del seq[1]
         seq[0] = nn.Identity()
-        out += [repr(seq), repr(seq[1:3]), repr(seq[-1]), len(seq), repr(seq.pop(0)), repr(seq + nn.Sequential(nn.ReLU()))]
+        out += [
+            repr(seq),
+            repr(seq[1:3]),
+            repr(seq[-1]),
+            len(seq),
+            repr(seq.pop(0)),
+            repr(seq + nn.Sequential(nn.ReLU())),
+        ]
         seq *= 2
         out += [repr(seq), repr(seq * 2), [n for n, _ in seq.named_children()]]
         del seq[::2]
@@ -233,11 +241,22 @@ def test_containers():
         params = nn.ParameterList([fw.ones(1), fw.ones(2)])
         params.append(fw.ones(3)).extend([nn.Parameter(fw.ones(4)), "x"])
         params[0] = fw.zeros(1)
-        out += [len(params), repr(params), repr(params[1:3]), [n for n, _ in params.named_parameters()], list(params)[-1]]
+        out += [
+            len(params),
+            repr(params),
+            repr(params[1:3]),
+            [n for n, _ in params.named_parameters()],
+            list(params)[-1],
+        ]
         table = nn.ParameterDict({"b": fw.ones(1), "a": fw.ones(2)})
         table.update(OrderedDict(d=fw.ones(3), c=fw.ones(4)))
         out += [list(table), table.get("z", 7), repr(table | nn.ParameterDict({"q": fw.ones(1)}))]
-        out += [list(reversed(table)), table.setdefault("e", fw.zeros(1)), table.popitem()[0], list(table.fromkeys("xy", 1))]
+        out += [
+            list(reversed(table)),
+            table.setdefault("e", fw.zeros(1)),
+            table.popitem()[0],
+            list(table.fromkeys("xy", 1)),
+        ]
         del table["a"]
         out += ["a" in table, len(table), repr(table.copy()), table.pop("b")]
         return out
@@ -276,12 +295,21 @@ def test_training_step():
 
 def test_running_statistics_through_modes():
     def program(fw):
-        layers = [fw.nn.BatchNorm2d(2), fw.nn.BatchNorm2d(2, momentum=None), fw.nn.BatchNorm2d(2, track_running_stats=False)]
+        layers = [
+            fw.nn.BatchNorm2d(2),
+            fw.nn.BatchNorm2d(2, momentum=None),
+            fw.nn.BatchNorm2d(2, track_running_stats=False),
+        ]
         out = []
         for layer in layers:
             for i in range(3):
                 layer(fw.from_numpy(np.cos(np.arange(16) + i).reshape(2, 2, 2, 2).astype("float32")))
-            out += [layer.running_mean, layer.running_var, layer.num_batches_tracked, layer.eval()(fw.ones(2, 2, 1, 1))]
+            out += [
+                layer.running_mean,
+                layer.running_var,
+                layer.num_batches_tracked,
+                layer.eval()(fw.ones(2, 2, 1, 1)),
+            ]
             if layer.running_mean is not None:
                 layer.reset_running_stats()
                 out += [layer.running_mean, layer.num_batches_tracked]

@@ -1,6 +1,7 @@
 """Indexing ops: against loops that say what they mean, and their derivatives against finite differences."""
 import numpy as np
 import pytest
+
 import tritium as torch
 from tritium.autograd import gradcheck, gradgradcheck
 

@@ -1,6 +1,7 @@
 """Joining and rearranging: layouts, dtypes, derivatives."""
 import numpy as np
 import pytest
+
 import tritium as torch
 from tritium.autograd import gradcheck, gradgradcheck
 

@@ -1,6 +1,7 @@
 """Running sums, products and extremes: dtypes, nan, derivatives."""
 import numpy as np
 import pytest
+
 import tritium as torch
 from tritium.autograd import gradcheck, gradgradcheck
 

@@ -1,6 +1,7 @@
 """Sorting and selecting by rank: order of ties and nan, named results, derivatives."""
 import numpy as np
 import pytest
+
 import tritium as torch
 from tritium.autograd import gradcheck, gradgradcheck
 
@@ -15,7 +16,7 @@ def test_stable_and_nan_last():
     assert i.tolist() == [1, 6, 7, 0, 4, 2, 5, 8, 3] and np.isnan(v[:2].numpy()).all()
 
 
-@pytest.mark.parametrize("dtype", ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("dtype", "bool uint8 int8 int16 int32 int64 float16 bfloat16 float32".split())
 @pytest.mark.parametrize("descending", [False, True])
 def test_every_dtype_sorts(dtype, descending):
     x = torch.tensor(np.random.default_rng(1).integers(0, 5, (4, 7))).to(getattr(torch, dtype))

@@ -59,17 +59,17 @@ class Result:
 def run(data: Data, backbone: Backbone, recipe: Recipe | None = None, settings: Settings | None = None) -> Result:
     """Train a head for ``data`` on the features of ``backbone``.
 
-    Raises ProbeError for input that can not be probed: images that can not be read (unless ``skip_bad``), a loss that is
-    not finite, a folder that holds another run."""
+    Raises ProbeError for input that can not be probed: images that can not be read (unless ``skip_bad``), a loss that
+    is not finite, a folder that holds another run."""
     recipe, settings = recipe or Recipe(), settings or Settings()
     if settings.augment and not (settings.live and backbone.augmentation):
         raise ProbeError("--augment needs --no-cache: features that are kept can not change from epoch to epoch"
                          if not settings.live else f"--augment: {backbone.arch} has no augmentation")
     digest = backbone.digest()
-    identity = {"arch": backbone.arch, "weights": digest, "transform": repr(backbone.transform), "classes": data.classes,
-                "train": data.train.fingerprint, "val": data.val.fingerprint, "recipe": asdict(recipe),
-                "live": settings.live, "augment": settings.augment, "skip_bad": settings.skip_bad,
-                "feature_batch_size": settings.feature_batch_size}
+    identity = {"arch": backbone.arch, "weights": digest, "transform": repr(backbone.transform),
+                "classes": data.classes, "train": data.train.fingerprint, "val": data.val.fingerprint,
+                "recipe": asdict(recipe), "live": settings.live, "augment": settings.augment,
+                "skip_bad": settings.skip_bad, "feature_batch_size": settings.feature_batch_size}
     folder = None if settings.out is None else RunFolder(settings.out, identity, settings.resume)
     try:
         return _run(data, backbone, recipe, settings, digest, folder)
@@ -113,7 +113,8 @@ def _run(data: Data, backbone: Backbone, recipe: Recipe, settings: Settings, dig
               "recipe": asdict(recipe), "top1": scores.top1, "top5": scores.top5, "loss": scores.loss,
               "per_class": dict(zip(data.classes, scores.per_class, strict=True)),
               "confusion": scores.confusion.tolist(), "features": backbone.features,
-              "seconds": {"features": round(with_features - started, 3), "training": round(finished - with_features, 3)}}
+              "seconds": {"features": round(with_features - started, 3),
+                          "training": round(finished - with_features, 3)}}
     if folder is not None:
         folder.finish(probe, backbone, data, report)
     return Result(probe, scores, report, skipped)
@@ -131,8 +132,9 @@ def _fit(probe: LinearProbe, train: Any, val: Any, settings: Settings, folder: R
                 folder.keep(probe)
             shown.update(1)
             top5 = f"   top-5 {row['top5']:7.2%}" if probe.num_classes > 5 else ""
-            settings.say(f"epoch {row['epoch']:>{len(str(recipe.epochs))}}/{recipe.epochs}   rate {row['lr']:<8.4g} "
-                         f"loss {row['train_loss']:.4f}   validation {row['val_loss']:.4f}   top-1 {row['top1']:7.2%}{top5}")
+            settings.say(f"epoch {row['epoch']:>{len(str(recipe.epochs))}}/{recipe.epochs}   rate {row['lr']:<10.4g} "
+                         f"loss {row['train_loss']:.4f}   validation {row['val_loss']:.4f}   top-1 {row['top1']:7.2%}"
+                         + top5)
 
         return probe.fit(train, val, done)
 
@@ -147,7 +149,7 @@ def _check_classes(data: Data, train: Any, val: Any) -> None:
 
 
 class RunFolder:
-    """The files of one run. Raises ProbeError when the folder holds another run, or one that was started differently."""
+    """The files of one run. Raises ProbeError when the folder holds another run, or one that was started otherwise."""
 
     def __init__(self, path: str, identity: dict[str, Any], resume: bool) -> None:
         self.path = Path(os.path.expanduser(path))
@@ -170,7 +172,8 @@ class RunFolder:
                 with open(self.config, "x", encoding="utf-8") as file:  # two runs can not both begin here
                     file.write(json.dumps(identity, indent=1) + "\n")
             except FileExistsError:
-                raise ProbeError(f"{path} holds another run: continue it with --resume, or choose another --out") from None
+                raise ProbeError(f"{path} holds another run: continue it with --resume, or choose another "
+                                 "--out") from None
 
     def _check(self, identity: dict[str, Any]) -> None:
         if not self.config.is_file():
@@ -205,8 +208,7 @@ class RunFolder:
                  "transform": repr(backbone.transform), "classes": data.classes}
         weights = {f"{backbone.head}.{name}": tensor for name, tensor in probe.head.state_dict().items()}
         save_safetensors(weights, self.path / "head.safetensors", {"probe": json.dumps(about)})
-        with atomic(self.path / "report.json") as file:
-            file.write((json.dumps(report, indent=1) + "\n").encode())
+        write_report(self.path, report)
 
     def withdraw(self) -> None:
         """After a refusal before the first epoch there is no run here: it can be started again with better input."""
@@ -216,3 +218,9 @@ class RunFolder:
             if self.created:
                 with suppress(OSError):
                     self.path.rmdir()
+
+
+def write_report(folder: Any, report: dict[str, Any]) -> None:
+    """Write ``report.json`` into the folder of a run."""
+    with atomic(Path(os.path.expanduser(folder)) / "report.json") as file:
+        file.write((json.dumps(report, indent=1) + "\n").encode())
