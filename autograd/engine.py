@@ -9,8 +9,10 @@ import heapq
 from collections.abc import Sequence
 from typing import Any
 
+from tritium.autograd.hooks import run_tensor_hooks
+from tritium.autograd.leaves import Leaves
 from tritium.tensor.grad_mode import mode
-from tritium.tensor.graph import Node, edge
+from tritium.tensor.graph import RELEASED, Node, edge
 from tritium.tensor.tensor import Tensor
 
 
@@ -44,7 +46,7 @@ def _first_gradients(tensors: Sequence[Tensor], gradients: Sequence[Any], record
     return out  # type: ignore[return-value]
 
 
-def fit(g: Tensor, shape: Any, dtype: Any, where: str) -> Tensor:
+def fit(g: Tensor, shape: Any, dtype: Any, where: str, index: int = 0) -> Tensor:
     """A gradient in the shape and dtype of what it is the gradient of: broadcast dimensions are summed.
 
     Raises RuntimeError when it cannot be."""
@@ -52,25 +54,14 @@ def fit(g: Tensor, shape: Any, dtype: Any, where: str) -> Tensor:
     if a.shape != shape:
         extra = a.ndim - len(shape)
         if extra < 0 or any(n not in (1, m) for n, m in zip(shape, a.shape[extra:], strict=True)):
-            if a.size == 1 or extra < 0:  # a scalar stands for all
-                try:
-                    g = g.expand(shape)
-                except RuntimeError:
-                    raise RuntimeError(_bad_shape(where, a.shape, shape)) from None
-            else:
-                raise RuntimeError(_bad_shape(where, a.shape, shape))
-        else:
-            g = g.sum_to_size(shape)
+            raise RuntimeError(f"Function {where} returned an invalid gradient at index {index} - got {list(a.shape)} but "
+                               f"expected shape compatible with {list(shape)}")
+        g = g.sum_to_size(shape)
     if g._a.dtype != dtype:
         from tritium.tensor.ops.copy import cast
 
         g = cast(g, dtype)
     return g
-
-
-def _bad_shape(where: str, got: Any, expected: Any) -> str:
-    return (f"Function {where} returned an invalid gradient at index 0 - got {list(got)} but expected shape compatible "
-            f"with {list(expected)}")
 
 
 def _reaches(starts: list[Node], wanted: set[int], leaves: set[int]) -> set[int]:
@@ -134,22 +125,27 @@ def run(tensors: Sequence[Tensor], gradients: Sequence[Any], retain: bool, recor
                 nodes.add(id(e[0]))
         needed = _reaches([e[0] for e in roots if isinstance(e[0], Node)], nodes, ids)
 
-    leaves = _Leaves(gradients, wanted, captured, inputs is not None, accumulate, record)
+    starts = [e for t, e, g in zip(tensors, roots, gradients, strict=True) if g is not None or t._rg]
+    leaves = Leaves(None if inputs is None else wanted, captured, accumulate, record)
+    leaves.expect(starts, needed)
     heap: list[tuple[int, Node]] = []
     waiting: dict[int, list[Any]] = {}  # node number -> one gradient per output
+    arrived: list[Any] = []  # leaves and what came for them, each in a list that alone holds it
 
-    def send(e: Any, g: Tensor, where: str) -> None:
+    def send(e: Any, g: Tensor, where: str, index: int) -> None:
         target, output = e
         if isinstance(target, Tensor):
-            g = fit(g, target._a.shape, target._a.dtype, where)
-            leaves.arrive(target, g)
+            a = target._a
+            if g._a.shape != a.shape or g._a.dtype is not a.dtype:
+                g = fit(g, a.shape, a.dtype, where, index)
+            arrived.append((target, [g]))
             return
         if needed is not None and id(target) not in needed:
             return
         shape, dtype = target.outputs[output]
         a = g._a
         if a.shape != shape or a.dtype is not dtype:
-            g = fit(g, shape, dtype, where)
+            g = fit(g, shape, dtype, where, index)
         got = waiting.get(target.number)
         if got is None:
             got = waiting[target.number] = [None] * len(target.outputs)
@@ -162,23 +158,30 @@ def run(tensors: Sequence[Tensor], gradients: Sequence[Any], retain: bool, recor
     try:
         for t, e, g in zip(tensors, roots, _first_gradients(tensors, gradients, record), strict=True):
             if g is not None:
-                send(e, g, type(t).__name__)
+                send(e, g, type(t).__name__, 0)
+        t = e = g = None
+        while arrived:
+            leaves.arrive(*arrived.pop())
         while heap:
             node = heapq.heappop(heap)[1]
             grads = waiting.pop(node.number)
+            if inputs is not None and not accumulate:
+                _capture(node, grads, wanted, captured)
             if node.tensor_hooks is not None:
-                _tensor_hooks(node, grads)
+                for output, hooks in node.tensor_hooks.items():
+                    if grads[output] is not None:
+                        grads[output] = run_tensor_hooks(hooks, grads[output])
             if inputs is not None:
-                for i, g in enumerate(grads):
-                    key = (id(node), i)
-                    if key in wanted and g is not None:
-                        captured[key] = g
+                if accumulate:
+                    _capture(node, grads, wanted, captured)
                 if not _leads_on(node, needed, wanted):
                     continue
             if node.pre_hooks:
                 grads = _pre_hooks(node, grads)
             if len(grads) == 1 and grads[0] is None:
                 continue
+            if node.saved is None:
+                raise RuntimeError(RELEASED)
             out = node.derivative(*grads)
             if type(out) is not tuple:
                 out = (out,)
@@ -186,9 +189,18 @@ def run(tensors: Sequence[Tensor], gradients: Sequence[Any], retain: bool, recor
                 out = _post_hooks(node, out, grads)
             if not retain:
                 node.release()
-            for e, g in zip(node.edges, out, strict=True):
+            grads = None
+            if leaves.waiting:
+                leaves.missing(node.edges, out)
+            for index, (e, g) in enumerate(zip(node.edges, out, strict=True)):
                 if e is not None and g is not None:
-                    send(e, g, node.name())
+                    send(e, g, node.name(), index)
+            if arrived:
+                e = g = out = None  # so that a leaf sees whether anybody else holds its gradient
+                while arrived:
+                    leaves.arrive(*arrived.pop())
+        if leaves.waiting:
+            leaves.flush()
     finally:
         mode.enabled = before
     if inputs is None:
@@ -198,9 +210,15 @@ def run(tensors: Sequence[Tensor], gradients: Sequence[Any], retain: bool, recor
         e = edge(x)
         g = captured.get(id(x) if e[0] is x else (id(e[0]), e[1]))
         if accumulate and g is not None and e[0] is not x:
-            x._grad = g if x._grad is None else x._grad + g
+            x._grad = g.clone() if x._grad is None else x._grad + g
         results.append(g)
     return results
+
+
+def _capture(node: Node, grads: list[Any], wanted: dict[Any, Tensor], captured: dict[Any, Tensor]) -> None:
+    for i, g in enumerate(grads):
+        if g is not None and (id(node), i) in wanted:
+            captured[id(node), i] = g
 
 
 def _leads_on(node: Node, needed: set[int] | None, wanted: dict[Any, Tensor]) -> bool:
@@ -213,63 +231,6 @@ def _leads_on(node: Node, needed: set[int] | None, wanted: dict[Any, Tensor]) ->
             elif needed is None or id(e[0]) in needed:
                 return True
     return False
-
-
-class _Leaves:
-    """Where gradients arrive. A leaf takes a gradient that nobody else can see as its own, and copies any other: one
-    that the caller brought, one that another leaf took, or one that shares its memory."""
-
-    def __init__(self, given: Sequence[Any], wanted: Any, captured: Any, only: bool, accumulate: bool,
-                 record: bool) -> None:
-        self.taken = {id(g): g for g in given if g is not None}
-        self.wanted, self.captured, self.only = wanted, captured, only
-        self.accumulate, self.record = accumulate, record
-        self.fresh: set[int] = set()  # leaves whose grad was taken in this run: it may still wait elsewhere
-
-    def arrive(self, leaf: Tensor, g: Tensor) -> None:
-        if self.only and id(leaf) not in self.wanted:
-            return
-        if leaf._hooks:
-            for hook in list(leaf._hooks.values()):
-                r = hook(g)
-                if r is not None:
-                    g = r
-        if self.only and not self.accumulate:
-            have = self.captured.get(id(leaf))
-            self.captured[id(leaf)] = g if have is None else have + g
-            return
-        have = leaf._grad
-        if have is None:
-            leaf._grad = g if self.record else self._own(g)
-            self.fresh.add(id(leaf))
-        elif self.record or have._rg or id(leaf) in self.fresh:
-            leaf._grad = have + g
-        else:
-            have.add_(g)
-        if leaf._after_hooks:
-            for hook in list(leaf._after_hooks.values()):
-                hook(leaf)
-
-    def _own(self, g: Tensor) -> Tensor:
-        if (id(g) in self.taken or g._rg or g._base is not None or 0 in g._a.strides
-                or (g._vc is not None and g._vc.shared)):
-            return g.detach().clone()
-        self.taken[id(g)] = g
-        return g
-
-
-def _tensor_hooks(node: Node, grads: list[Any]) -> None:
-    assert node.tensor_hooks is not None
-    for output, hooks in node.tensor_hooks.items():
-        for hook in list(hooks.values()):
-            if grads[output] is not None:
-                r = hook(grads[output])
-                if r is not None:
-                    if not isinstance(r, Tensor):
-                        raise TypeError(f"hook must return None or a Tensor, not {type(r).__name__}")
-                    if r._a.shape != grads[output]._a.shape:
-                        raise RuntimeError(f"hook '{getattr(hook, '__name__', 'unknown')}' has changed the size of value")
-                    grads[output] = r
 
 
 def _pre_hooks(node: Node, grads: list[Any]) -> list[Any]:
@@ -318,6 +279,9 @@ def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool
     https://docs.pytorch.org/docs/stable/generated/torch.autograd.grad.html"""
     if is_grads_batched:
         raise NotImplementedError("autograd.grad(is_grads_batched=True) is not implemented")
+    if materialize_grads and allow_unused is False:
+        raise ValueError("Expected allow_unused to be True or not passed when materialize_grads=True, but got: "
+                         "allow_unused=False.")
     outs, ins = _as_tuple(outputs), _as_tuple(inputs)
     gs = _as_tuple(grad_outputs) if grad_outputs is not None else (None,) * len(outs)
     results = run(outs, gs, create_graph if retain_graph is None else retain_graph, create_graph, ins, False)
@@ -325,7 +289,8 @@ def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool
         from tritium.tensor.creation import zeros_like
 
         return tuple([zeros_like(x) if g is None else g for g, x in zip(results, ins, strict=True)])
-    if not allow_unused and any(g is None for g in results):
-        raise RuntimeError("One of the differentiated Tensors appears to not have been used in the graph. Set "
-                           "allow_unused=True if this is the desired behavior.")
+    for i, g in enumerate(results):
+        if g is None and not allow_unused:
+            raise RuntimeError(f"The differentiated Tensor at index {i} appears to not have been used in the graph. Set "
+                               "allow_unused=True if this is the desired behavior.")
     return tuple(results)

@@ -114,7 +114,7 @@ def digest(module: nn.Module) -> str:
     """The SHA-256 of a module's state, with names, types and shapes, in hexadecimal."""
     found = sha256()
     for name, tensor in module.state_dict().items():
-        array = np.ascontiguousarray(tensor.cpu().numpy())
+        array = np.ascontiguousarray(tensor.cpu().clone().numpy())  # a copy: NumPy is not to hold the weight itself
         found.update(f"{name} {array.dtype} {array.shape}\n".encode())
         found.update(array.reshape(-1).view(np.uint8).data)
     return found.hexdigest()

@@ -29,6 +29,10 @@ RELEASED = (
     "tensors after calling backward.")
 
 
+COMPLEX = ("{}: gradients through complex tensors are not implemented: complex tensors carry data only. Use detach() or "
+           "no_grad() where no gradient is wanted.")
+
+
 class Node:
     """One operation in the graph. ``grad_fn`` of a tensor.
 
@@ -86,7 +90,7 @@ class Node:
     def release(self) -> None:
         """Free the saved tensors. What was saved nothing can be walked through again."""
         if self.saved:
-            self.saved = None
+            self.saved = self.ctx = None
 
     @property
     def next_functions(self) -> tuple[tuple[Any, int], ...]:
@@ -120,7 +124,7 @@ class AccumulateGrad:
         self.next_functions: tuple[Any, ...] = ()
 
     def name(self) -> str:
-        return "AccumulateGrad"
+        return "torch::autograd::AccumulateGrad"
 
     def __repr__(self) -> str:
         return f"<AccumulateGrad object at {id(self):#x}>"
@@ -182,8 +186,8 @@ def record(out: Any, kind: type[Node], inputs: tuple[Tensor, ...], saved: tuple[
 
     ``saved`` may hold inputs and outputs (tensors), and anything that is no tensor, which is kept as it is."""
     node = new_tensor(kind)
-    node.number = _next_number()
     node.edges = tuple([edge(t) for t in inputs])
+    node.number = _next_number()  # after the edges: finding one may make a node
     node.ctx = ctx
     node.tensor_hooks = node.pre_hooks = node.post_hooks = None
     outs = (out,) if isinstance(out, Tensor) else out
@@ -193,6 +197,8 @@ def record(out: Any, kind: type[Node], inputs: tuple[Tensor, ...], saved: tuple[
         node.saved = ()
     if isinstance(out, Tensor):
         a = out._a
+        if a.dtype.kind == "c":
+            raise NotImplementedError(COMPLEX.format(kind.__name__))
         node.outputs = ((a.shape, a.dtype),)
         out._rg = True
         out._edge = (node, 0)
@@ -200,6 +206,8 @@ def record(out: Any, kind: type[Node], inputs: tuple[Tensor, ...], saved: tuple[
         node.outputs = tuple([(t._a.shape, t._a.dtype) for t in out])
         for i, t in enumerate(out):
             if t._a.dtype.kind not in "biu":
+                if t._a.dtype.kind == "c":
+                    raise NotImplementedError(COMPLEX.format(kind.__name__))
                 t._rg = True
                 t._edge = (node, i)
     return out
@@ -292,7 +300,8 @@ def _modified(t: Tensor, version: int, node: Node, output: int) -> str:
     if output >= 0:
         source = f", which is output {output} of {node.name().partition('Backward')[0]},"
     elif t._edge is not None:
-        source = f", which is output {t._edge[1]} of {t._edge[0].name().partition('Backward')[0]},"
+        changed = version_of(t).changed or f"output {t._edge[1]} of {t._edge[0].name().partition('Backward')[0]}"
+        source = f", which is {changed},"
     return (f"one of the variables needed for gradient computation has been modified by an inplace operation: "
             f"[{t.type().replace('tritium', 'torch')} [{shape}]]{source} is at version {t._version}; expected version "
             f"{version} instead. Hint: enable anomaly detection to find the operation that failed to compute its gradient, "
@@ -379,11 +388,11 @@ def check_inplace(t: Tensor, overlap: bool = True) -> None:
     if mode.enabled and t._rg:
         if t._made:
             raise RuntimeError(t._made)
+        base = t._base
+        if base is not None and base._edge is None:
+            raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
         if edge(t)[0] is t:
             raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
-        base = t._base
-        if base is not None and base._rg and base._edge is None:
-            raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
     a = t._a
     if overlap and 0 in a.strides and a.size > 1:
         for n, s in zip(a.shape, a.strides, strict=True):
@@ -399,6 +408,8 @@ def finish_inplace(t: Tensor, result: Tensor, name: str = "") -> Tensor:
     if r.shape != a.shape:
         r = _broadcast_result(a, r)
     vc = t._vc
+    if result._rg and vc is not None:
+        _keep_original(vc, result)
     if (t._base is None and a.dtype == r.dtype and r is result._a and result._base is None
             and result._vc is None and type(t) is Tensor
             and (vc is None or not (vc.shared or (vc.memory is not None)))):
@@ -410,6 +421,21 @@ def finish_inplace(t: Tensor, result: Tensor, name: str = "") -> Tensor:
     if result._rg:
         set_history(t, result)
     return t
+
+
+def _keep_original(vc: Version, result: Tensor) -> None:
+    """What the derivative needs of the memory that is about to be written over is copied first."""
+    node = result._edge[0]
+    if not node.saved:
+        return
+    kept = []
+    for item in node.saved:
+        if type(item) is tuple and item[0]._vc is vc:
+            before = wrap(np.array(item[0]._a, order="K"))
+            before._rg, before._edge, before._free = item[0]._rg, item[0]._edge, item[0]._free
+            item = (before, 0, -1)
+        kept.append(item)
+    node.saved = tuple(kept)
 
 
 def _broadcast_result(a: Any, r: Any) -> Any:
@@ -429,7 +455,8 @@ def set_history(t: Tensor, result: Tensor) -> None:
     base = t._base
     if base is None:
         _enter_graph(t)
-        t._edge = edge(result)
+        t._edge = e = edge(result)
+        version_of(t).changed = f"output {e[1]} of {type(e[0]).__name__.partition('Backward')[0]}"
         return
     if t._made:
         raise RuntimeError(t._made)
@@ -439,6 +466,7 @@ def set_history(t: Tensor, result: Tensor) -> None:
     if base._rg:
         before._rg, before._edge = True, edge(base)
     _enter_graph(base)
+    version_of(t).changed = "output 0 of torch::autograd::CopySlices"
     record(base, CopySlices, (before, result), ctx=region_of(t))
     t._rg = True
 

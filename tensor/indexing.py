@@ -55,6 +55,11 @@ def getitem(t: Tensor, key: Any) -> Tensor:
             raise IndexError(f"index {key} is out of bounds for dimension 0 with size {a.shape[0]}")
         full = (key, ...)
         return make_view(t, a[full], SelectBackward0, (a.shape, full))
+    if kind is slice and key.step is None:
+        try:
+            return make_view(t, a[key], SliceBackward0, (a.shape, key))
+        except (IndexError, TypeError):
+            pass  # an error: found and worded below
     if kind is tuple and (not t._rg or not mode.enabled):  # the commonest keys, where no kind of node is to be found
         for x in key:
             if type(x) is not int and (type(x) is not slice or x.step is not None):
@@ -195,6 +200,8 @@ def _plain(x: Any) -> Any:
         if x.ndim == 0:
             return bool(x) if x.dtype.kind == "b" else x.item()
         return _index_array(x)
+    if type(x) is list and set(map(type, x)) == {int}:
+        return np.array(x, np.int64)
     if _is_sequence(x):
         from tritium.tensor.from_data import array_of, infer_dtype
 

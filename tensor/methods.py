@@ -36,7 +36,7 @@ VIEWS = """view reshape view_as reshape_as ravel flatten unflatten squeeze unsqu
  diagonal unfold as_strided detach detach_ view_as_real adjoint""".split()
 VIEW_FUNCTIONS = [n for n in VIEWS if n not in ("view", "view_as", "reshape_as", "expand", "expand_as", "unfold",
                                                 "detach_")] + ["broadcast_tensors", "meshgrid", "view_as_complex"]
-MODULES = ("reduce", "matmul", "copy", "index", "embedding", "sort", "scan", "join", "rearrange", "special", "random",
+MODULES = ("reduce", "matmul", "einsum", "copy", "index", "embedding", "sort", "scan", "join", "rearrange", "special", "random",
            "dropout", "activation", "softmax", "linalg", "conv", "pool", "norm")
 
 functions: dict[str, Any] = {}

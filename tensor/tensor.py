@@ -88,6 +88,7 @@ class Version:
     """Counts in-place changes for a tensor and all its views. ``shared``: another tensor sees the same memory."""
 
     n = 0
+    changed = ""  # which output of which node the in-place operation on record made it, for the error message
     shared = False
     memory: Memory | None = None
     views: list[Any] | None = None
@@ -265,26 +266,31 @@ class Tensor(Methods):
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
-        value = bool(value)
-        if self._edge is not None:
-            if value:
-                return
-            raise RuntimeError("you can only change requires_grad flags of leaf variables. If you want to use a "
-                               "computed variable in a subgraph that doesn't require differentiation use var_no_grad "
-                               "= var.detach().")
-        if value and self._a.dtype.kind in "biu":
-            raise RuntimeError("only Tensors of floating point and complex dtype can require gradients")
+        self._set_requires_grad(bool(value), "floating point and complex")
+
+    def _set_requires_grad(self, value: bool, kinds: str) -> None:
+        if not self.is_leaf:
+            raise RuntimeError("you can only change requires_grad flags of leaf variables." + (
+                "" if value else " If you want to use a computed variable in a subgraph that doesn't require "
+                "differentiation use var_no_grad = var.detach()."))
+        if value and self._a.dtype.kind in "biuc":
+            if self._a.dtype.kind == "c":
+                raise NotImplementedError("gradients of complex tensors are not implemented: complex tensors carry data "
+                                          "only")
+            raise RuntimeError(f"only Tensors of {kinds} dtype can require gradients")
         self._rg = value
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Set ``requires_grad`` and return the tensor."""
-        self.requires_grad = requires_grad
+        if not requires_grad or self.is_leaf:
+            self._set_requires_grad(bool(requires_grad), "floating point")
         return self
 
     @property
     def is_leaf(self) -> bool:
         """Whether the tensor was not made by a recorded operation."""
-        return self._edge is None
+        e = graph.edge(self)
+        return e is None or e[0] is self
 
     @property
     def grad_fn(self) -> Any:
@@ -314,11 +320,15 @@ class Tensor(Methods):
             if value is self:
                 raise RuntimeError("can't assign Variable as its own grad")
             if value._a.shape != self._a.shape:
-                raise RuntimeError(f"assigned grad has data of a different size: expected {list(self._a.shape)}, "
-                                   f"got {list(value._a.shape)}")
+                raise RuntimeError(f"attempting to assign a gradient of size '{list(value._a.shape)}' to a tensor of size "
+                                   f"'{list(self._a.shape)}'. Please ensure that the gradient and the tensor are the same "
+                                   "size")
             if value._a.dtype != self._a.dtype:
-                raise RuntimeError(f"assigned grad has data of a different type: expected {self.dtype}, got "
-                                   f"{value.dtype}")
+                from tritium.tensor.ops.arguments import TYPE_NAMES
+
+                raise RuntimeError(f"attempting to assign a gradient with dtype '{TYPE_NAMES[value.dtype.name]}' to a "
+                                   f"tensor with grad_dtype '{self.dtype.title}'. The gradient must match the tensor's "
+                                   "grad_dtype (defaults to the tensor's dtype).")
         self._grad = value
 
     @grad.deleter
@@ -517,7 +527,7 @@ class Tensor(Methods):
         return self if self._a.ndim == 0 else flip(self, 0)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
-        if self._edge is not None:
+        if not self.is_leaf:
             raise RuntimeError("Only Tensors created explicitly by the user (graph leaves) support the deepcopy "
                                "protocol at the moment.")
         if id(self) in memo:
@@ -542,8 +552,6 @@ class Tensor(Methods):
     def __reduce_ex__(self, protocol: Any) -> Any:
         from tritium.tensor.serialization import rebuild_tensor
 
-        if self._edge is not None:
-            raise RuntimeError("cannot pickle a tensor that is part of a graph: it is no leaf; detach() it first")
         graph.materialize(self)
         extra = {k: v for k, v in self.__dict__.items() if k not in STATE}
         return rebuild_tensor, (type(self), np.array(self._a, order="K"), self._rg, extra)

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from tritium.kernels.reference import winograd
+from tritium.kernels.reference.gemm import gemm
 from tritium.kernels.reference.parallel import blocks, empty, get_num_threads, parts, run, scratch
 from tritium.kernels.reference.patches import Epilogue, Geometry, output_size, patch_rows, patches, window
 from tritium.kernels.reference.quiet import quiet
@@ -193,7 +194,7 @@ def _im2col(x: np.ndarray, w: Prepared, g: Geometry, out: np.ndarray, epilogue: 
     rows = patch_rows(x, g, n0, n1, y0, y1, OW, G)
     direct = block.flags.c_contiguous
     target = block if direct else scratch("im2col_out", block.shape, out.dtype)
-    np.matmul(rows, w.matrix(), out=target.reshape(-1, G, O // G).transpose(1, 0, 2))
+    gemm(rows, w.matrix(), target.reshape(-1, G, O // G).transpose(1, 0, 2))
     if not direct:
         np.copyto(block, target)
     epilogue(block, n0, n1, y0, y1)
@@ -208,7 +209,7 @@ def _few_pixels(x: np.ndarray, w: Prepared, g: Geometry, out: np.ndarray, epilog
     def columns(o0: int, o1: int) -> None:
         block = out[..., o0:o1]
         if out.flags.c_contiguous:
-            np.matmul(rows, matrix[:, o0:o1], out=out.reshape(-1, O)[:, o0:o1])
+            gemm(rows, matrix[:, o0:o1], out.reshape(-1, O)[:, o0:o1])
         else:
             np.copyto(block, np.matmul(rows, matrix[:, o0:o1]).reshape(block.shape))
         whole = o0 == 0 and o1 == O
@@ -238,7 +239,7 @@ def _planar(x: np.ndarray, w: Prepared, g: Geometry, out: np.ndarray, epilogue: 
     block = out[n0:n1, y0:y1]
     direct = block.flags.c_contiguous
     target = block if direct else scratch("im2col_out", block.shape, out.dtype)
-    np.matmul(cols.reshape(-1, m * r * OW).T, w.planar(), out=target.reshape(-1, O))
+    gemm(cols.reshape(-1, m * r * OW).T, w.planar(), target.reshape(-1, O))
     if not direct:
         np.copyto(block, target)
     epilogue(block, n0, n1, y0, y1)

@@ -103,11 +103,3 @@ def addmm(c: Any, a: Any, b: Any, beta: Any, alpha: Any) -> Any:
 def dot(a: Any, b: Any) -> Any:
     """The product of two vectors."""
     return matmul(a, b)
-
-
-def einsum(equation: str, *arrays: Any) -> Any:
-    """NumPy's einsum, with the cheapest order of pairs."""
-    dt = arrays[0].dtype
-    wide = [a.astype(f32) for a in arrays] if dt in LOW else arrays
-    with one_blas_thread():
-        return np.asarray(np.einsum(equation, *wide, optimize=True)).astype(dt, copy=False)

@@ -68,9 +68,12 @@ class _Blas:
     NAMES = ("scipy_openblas_{}_num_threads64_", "scipy_openblas_{}_num_threads", "openblas_{}_num_threads64_",
              "openblas_{}_num_threads", "MKL_{}_Num_Threads")  # fmt: skip
 
+    CORES = ("SkylakeX", "Cooperlake", "SapphireRapids")  # kernel sets with code for small matrices (AVX-512)
+
     def __init__(self) -> None:
         self.get: Callable[[], int] | None = None
         self.set: Callable[[int], None] | None = None
+        self.small_kernels = False  # products of up to 10^6 multiplications are done without packing
         for library in self._libraries():
             for name in self.NAMES:
                 mkl = name.startswith("MKL")
@@ -79,6 +82,8 @@ class _Blas:
                 if getter is not None and setter is not None:
                     setter.restype = None
                     self.get, self.set = getter, setter
+                    core = getattr(library, name.replace("{}_num_threads", "get_corename"), None)
+                    self.small_kernels = core is not None and _text(core) in self.CORES
                     return
 
     @staticmethod
@@ -99,6 +104,13 @@ class _Blas:
                 continue
 
 
+def _text(function: Any) -> str:
+    import ctypes
+
+    function.restype = ctypes.c_char_p
+    return (function() or b"").decode()
+
+
 _blas: _Blas | None = None
 _blas_lock = threading.Lock()
 _blas_depth = 0
@@ -111,14 +123,14 @@ class one_blas_thread:
     __slots__ = ()
 
     def __enter__(self) -> None:
-        global _blas, _blas_depth, _blas_threads
+        global _blas_depth, _blas_threads
         with _blas_lock:
-            if _blas is None:
-                _blas = _Blas()
-            if _blas_depth == 0 and _blas.get is not None and _blas.set is not None:
-                _blas_threads = _blas.get()
-                if _blas_threads != 1:
-                    _blas.set(1)
+            if _blas_depth == 0:
+                library = blas()
+                if library.get is not None and library.set is not None:
+                    _blas_threads = library.get()
+                    if _blas_threads != 1:
+                        library.set(1)
             _blas_depth += 1
 
     def __exit__(self, *exc: object) -> None:
@@ -127,6 +139,14 @@ class one_blas_thread:
             _blas_depth -= 1
             if _blas_depth == 0 and _blas_threads != 1 and _blas is not None and _blas.set is not None:
                 _blas.set(_blas_threads)
+
+
+def blas() -> _Blas:
+    """What is known of NumPy's BLAS."""
+    global _blas
+    if _blas is None:
+        _blas = _Blas()
+    return _blas
 
 
 # --------------------------------------------------------------------------------------------------------- the threads
@@ -271,12 +291,33 @@ def scratch(name: str, shape: tuple[int, ...], dtype: Any = np.float32) -> np.nd
     memory = kept.get(name)
     if memory is None or memory.nbytes < nbytes:
         kept.pop(name, None)
+        _local.views = {}
         memory = _aligned(nbytes, (nbytes,), np.dtype(np.uint8))
         if nbytes + sum(m.nbytes for m in kept.values()) <= KEPT_BYTES:
             kept[name] = memory
+        else:
+            _local.spilled = True
     return np.ndarray(shape, dtype, memory)
+
+
+def views(key: Any, make: Callable[[], Any]) -> Any:
+    """``make()``, views of this thread's workspaces, remembered under ``key`` until a workspace moves.
+
+    The thread that prepares its views holds the interpreter lock, and the others wait."""
+    known = _local.__dict__.setdefault("views", {})
+    found = known.get(key)
+    if found is None:
+        _local.spilled = False
+        found = make()
+        known = _local.views
+        if len(known) > 200:
+            known.clear()
+        if not _local.spilled:
+            known[key] = found
+    return found
 
 
 def release() -> None:
     """Forget the calling thread's workspaces."""
     _local.__dict__.pop("kept", None)
+    _local.__dict__.pop("views", None)

@@ -20,9 +20,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from tritium.kernels.reference.parallel import blocks, get_num_threads, parts, run, scratch
+from tritium.kernels.reference.gemm import gemm
+from tritium.kernels.reference.parallel import blocks, get_num_threads, parts, run, scratch, views
 from tritium.kernels.reference.patches import Epilogue, finite, window
 
+TILES = 128  # tiles that a task works on at a time
 POINTS: dict[int, tuple[float, ...]] = {2: (0, 1, -1), 4: (0, 5 / 8, -5 / 8, 3 / 2, -3 / 2)}
 
 
@@ -68,35 +70,59 @@ def transform_weight(taps: np.ndarray, m: int) -> np.ndarray:
     return out
 
 
-def _transform_input(x: np.ndarray, m: int, top: int, left: int, n0: int, n1: int, y0: int, y1: int,
-                     V: np.ndarray) -> None:  # fmt: skip
-    """V (t, t, images, tile rows, tile columns, C) from the tiles of images n0..n1, tile rows y0..y1."""
-    BT, t, C = matrices(m).BT, m + 2, x.shape[3]
-    k, q, tw = V.shape[2:5]
-    r0, height = m * y0 - top, m * q + 2
-    p = window(x, n0, n1, r0, r0 + height, -left, m * tw + 2 - left)
-    sn, sh, sw, sc = p.strides
-    columns = as_strided(p, (k, height, tw, t, C), (sn, sh, m * sw, sw, sc))
+class _Work(NamedTuple):
+    """The workspaces of one block of tiles: k images of q rows of tw tiles, seen as the products need them."""
+
+    columns: np.ndarray | None  # of the padded input, (k, height, tw, t, C)
+    R: np.ndarray  # its transform over columns, (k, height, tw, t, C)
+    rows: np.ndarray  # (t, k, q, t, tw * C)
+    V: np.ndarray  # the transform over rows, (t, k, q, t, tw * C)
+    M: np.ndarray  # the products, (t, k, q, t, tw * O)
+    Z: np.ndarray  # their transform over rows, (t, k, q, m, tw * O)
+    tiles: np.ndarray  # (k, q, m, tw, t, O)
+
+
+def _work(m: int, k: int, q: int, tw: int, C: int, O: int, V: np.ndarray, M: np.ndarray) -> _Work:
+    """V and M are (t, t, k, q, tw, channels)."""
+    t, height = m + 2, m * q + 2
     R = scratch("winograd_rows", (k, height, t, tw, C))
-    np.matmul(BT, columns, out=R.transpose(0, 1, 3, 2, 4))
     sn, sh, st, _, sc = R.strides
     rows = as_strided(R, (t, k, q, t, tw * C), (st, sn, m * sh, sh, sc))
-    np.matmul(BT, rows, out=V.reshape(t, t, k, q, tw * C).transpose(1, 2, 3, 0, 4))
-
-
-def _transform_output(M: np.ndarray, m: int, out: np.ndarray, n0: int, n1: int, y0: int, y1: int) -> None:
-    """Output pixels of images n0..n1, tile rows y0..y1 from M (t, t, images, tile rows, tile columns, O)."""
-    AT, t, O = matrices(m).AT, m + 2, M.shape[5]
-    k, q, tw = M.shape[2:5]
-    OH, OW = out.shape[1:3]
     Z = scratch("winograd_columns", (k, q, m, t, tw, O))
-    rows = M.reshape(t, t, k, q, tw * O).transpose(1, 2, 3, 0, 4)
-    np.matmul(AT, rows, out=Z.reshape(k, q, m, t, tw * O).transpose(3, 0, 1, 2, 4))
+    return _Work(
+        _columns(scratch("window", (k, height, m * tw + 2, C)), m, tw), R.transpose(0, 1, 3, 2, 4), rows,
+        V.reshape(t, t, k, q, tw * C).transpose(1, 2, 3, 0, 4), M.reshape(t, t, k, q, tw * O).transpose(1, 2, 3, 0, 4),
+        Z.reshape(k, q, m, t, tw * O).transpose(3, 0, 1, 2, 4), Z.transpose(0, 1, 2, 4, 3, 5),
+    )  # fmt: skip
+
+
+def _columns(p: np.ndarray, m: int, tw: int) -> np.ndarray:
+    """Overlapping tiles along the rows of p (k, height, width, C)."""
+    k, height, _, C = p.shape
+    sn, sh, sw, sc = p.strides
+    return as_strided(p, (k, height, tw, m + 2, C), (sn, sh, m * sw, sw, sc))
+
+
+def _transform_input(x: np.ndarray, m: int, top: int, left: int, n0: int, n1: int, y0: int, y1: int, tw: int,
+                     work: _Work) -> None:  # fmt: skip
+    """``work.V`` from the tiles of images n0..n1, tile rows y0..y1."""
+    BT, r0 = matrices(m).BT, m * y0 - top
+    p = window(x, n0, n1, r0, r0 + m * (y1 - y0) + 2, -left, m * tw + 2 - left)
+    inside = np.may_share_memory(p, x)
+    np.matmul(BT, _columns(p, m, tw) if inside else work.columns, out=work.R)
+    np.matmul(BT, work.rows, out=work.V)
+
+
+def _transform_output(m: int, out: np.ndarray, n0: int, n1: int, y0: int, y1: int, work: _Work) -> None:
+    """Output pixels of images n0..n1, tile rows y0..y1 from ``work.M``."""
+    AT, (k, q, _, tw, _, O) = matrices(m).AT, work.tiles.shape
+    OH, OW = out.shape[1:3]
+    np.matmul(AT, work.M, out=work.Z)
     height = min(OH, y1 * m) - y0 * m
     block = out[n0:n1, y0 * m : y0 * m + height]
     whole = height == q * m and tw * m == OW and block[0].flags.c_contiguous
     Y = block if whole else scratch("winograd_tiles", (k, q * m, tw * m, O))
-    np.matmul(AT, Z.transpose(0, 1, 2, 4, 3, 5), out=Y.reshape(k, q, m, tw, m, O))
+    np.matmul(AT, work.tiles, out=Y.reshape(k, q, m, tw, m, O))
     if not whole:
         np.copyto(block, Y[:, :height, :OW])
 
@@ -111,8 +137,8 @@ def conv3x3(x: np.ndarray, U: np.ndarray, m: int, out: np.ndarray, top: int, lef
     C = x.shape[3]
     t, th, tw = m + 2, -(-OH // m), -(-OW // m)
 
-    def finish(M: np.ndarray, n0: int, n1: int, y0: int, y1: int) -> None:
-        _transform_output(M, m, out, n0, n1, y0, y1)
+    def finish(n0: int, n1: int, y0: int, y1: int, work: _Work) -> None:
+        _transform_output(m, out, n0, n1, y0, y1, work)
         a, b = y0 * m, min(OH, y1 * m)
         block = out[n0:n1, a:b]
         if finite(block):
@@ -122,21 +148,29 @@ def conv3x3(x: np.ndarray, U: np.ndarray, m: int, out: np.ndarray, top: int, lef
 
     def chunk(n0: int, n1: int, y0: int, y1: int) -> None:
         k, q = n1 - n0, y1 - y0
-        V = scratch("winograd_V", (t, t, k, q, tw, C))
-        _transform_input(x, m, top, left, n0, n1, y0, y1, V)
-        M = scratch("winograd_M", (t, t, k, q, tw, O))
-        np.matmul(V.reshape(t * t, -1, C), U, out=M.reshape(t * t, -1, O))
-        finish(M, n0, n1, y0, y1)
+
+        def make() -> Any:
+            V, M = scratch("winograd_V", (t, t, k, q, tw, C)), scratch("winograd_M", (t, t, k, q, tw, O))
+            return _work(m, k, q, tw, C, O, V, M), V.reshape(t * t, -1, C), M.reshape(t * t, -1, O)
+
+        work, v, z = views(("winograd", m, k, q, tw, C, O), make)
+        _transform_input(x, m, top, left, n0, n1, y0, y1, tw, work)
+        gemm(v, U, z)
+        finish(n0, n1, y0, y1, work)
 
     threads, tiles = get_num_threads(), N * th * tw
     if tiles > 96 * threads:
-        run(chunk, blocks(N, th, tw, 128, threads))
+        run(chunk, blocks(N, th, tw, TILES, threads))
         return
     # Few tiles: one thread each for some of the t² products, so that U is read once, by one or the other.
-    V, M = scratch("winograd_V", (t, t, N, th, tw, C)), scratch("winograd_M", (t, t, N, th, tw, O))
+    V, M = scratch("winograd_all_V", (t, t, N, th, tw, C)), scratch("winograd_all_M", (t, t, N, th, tw, O))
+
+    def works(n0: int, n1: int, y0: int, y1: int) -> _Work:
+        return _work(m, n1 - n0, y1 - y0, tw, C, O, V[:, :, n0:n1, y0:y1], M[:, :, n0:n1, y0:y1])
+
     cuts = blocks(N, th, tw, max(16, -(-tiles // threads)), threads) if tiles * C > 1 << 12 else [(0, N, 0, th)]
-    run(lambda n0, n1, y0, y1: _transform_input(x, m, top, left, n0, n1, y0, y1, V[:, :, n0:n1, y0:y1]), cuts)
+    run(lambda *cut: _transform_input(x, m, top, left, *cut, tw, works(*cut)), cuts)
     v, z = V.reshape(t * t, -1, C), M.reshape(t * t, -1, O)
     points = parts(t * t, 1 if tiles * C * O < 1 << 15 else 2 * threads)
-    run(lambda a, b: np.matmul(v[a:b], U[a:b], out=z[a:b]), points)
-    run(lambda n0, n1, y0, y1: finish(M[:, :, n0:n1, y0:y1], n0, n1, y0, y1), cuts)
+    run(lambda a, b: gemm(v[a:b], U[a:b], z[a:b]), points)
+    run(lambda *cut: finish(*cut, works(*cut)), cuts)

@@ -1,8 +1,9 @@
 """Weights of convolutions made ready once and used many times, while no gradients are recorded.
 
-A weight is transformed for the convolution's algorithms (and a batch norm is folded into it) when it is met for the
-second time unchanged; the first time it is used as it is. A change is noticed by the count of writes to its memory and,
-where NumPy or another library shares the memory and may write uncounted, by comparing the contents.
+A weight is transformed for the convolution's algorithms (and a batch norm is folded into it) when it is first met: which
+algorithm is chosen, and so the last bits of the result, must not depend on how often it was used. A change is noticed by
+the count of writes to its memory and, where NumPy or another library shares the memory and may write uncounted, by
+comparing the contents.
 """
 from __future__ import annotations
 
@@ -48,10 +49,9 @@ def _same_bytes(a: Any, b: Any) -> bool:
 class _Entry:
     __slots__ = ("bias", "key", "prepared", "states", "weight")
 
-    def __init__(self, weight: Any, key: Any, states: list[_State]) -> None:
+    def __init__(self, weight: Any, key: Any, states: list[_State], prepared: Any, bias: Any) -> None:
         self.weight, self.key, self.states = weight, key, states
-        self.prepared: Any = None
-        self.bias: Any = None
+        self.prepared, self.bias = prepared, bias
 
 
 _entries: dict[int, _Entry] = {}
@@ -66,29 +66,27 @@ def ready(weight: Tensor, bias: Tensor | None, bn: Any, groups: int) -> tuple[An
     entry = _entries.get(id(weight))
     if entry is not None and entry.weight() is weight and entry.key == key:
         if all([s.holds(t) for s, t in zip(entry.states, sources, strict=True)]):
-            if entry.prepared is None:
-                entry.prepared, entry.bias = _make(weight, bias, bn, groups, keep=True)
             return entry.prepared, entry.bias
     number = id(weight)
-    _entries[number] = _Entry(ref(weight, lambda gone: _entries.pop(number, None)), key, [_State(t) for t in sources])
-    return _make(weight, bias, bn, groups, keep=False)
+    states = [_State(t) for t in sources]
+    prepared, b = _make(weight, bias, bn, groups)
+    _entries[number] = _Entry(ref(weight, lambda gone: _entries.pop(number, None)), key, states, prepared, b)
+    return prepared, b
 
 
-def _make(weight: Tensor, bias: Tensor | None, bn: Any, groups: int, keep: bool) -> tuple[Any, Any]:
+def _make(weight: Tensor, bias: Tensor | None, bn: Any, groups: int) -> tuple[Any, Any]:
     kernel = of(weight._a)
     b = None if bias is None else bias._a
     if bn is None:
         scale = None
-        b = np.array(b) if keep and b is not None else b
+        b = None if b is None else np.array(b)
     else:
         gamma, beta, mean, var, eps = bn
         _, scale64, shift = kernel.norm.affine(mean._a, var._a, _array(gamma), _array(beta), eps)
         dtype = kernel.conv.compute_dtype(weight._a.dtype)
         scale = scale64.astype(dtype)
         b = (shift if b is None else shift + b.astype(np.float64) * scale64).astype(dtype)
-    if keep or scale is not None:
-        return kernel.conv.Prepared(weight._a, groups, keep, scale), b
-    return weight._a, b
+    return kernel.conv.Prepared(weight._a, groups, True, scale), b
 
 
 def _array(t: Tensor | None) -> Any:

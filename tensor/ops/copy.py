@@ -57,7 +57,7 @@ from tritium.tensor.layout import (
     suggests_channels_last,
     wrap_dims,
 )
-from tritium.tensor.ops.arguments import element
+from tritium.tensor.ops.arguments import TYPE_NAMES, element
 from tritium.tensor.tensor import Tensor
 
 METHODS = ["clone", "contiguous", "is_contiguous", "to", "type", "type_as", "cpu", "cuda",
@@ -76,8 +76,8 @@ def ToCopyBackward0(node: Any, grad: Tensor) -> Tensor:
 
 
 @derivative
-def CopyBackwards(node: Any, grad: Tensor) -> Tensor:
-    return grad
+def CopyBackwards(node: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    return grad * 0 if node.needs[0] else None, grad if node.needs[1] else None
 
 
 def is_contiguous(input: Tensor, memory_format: memory_format = contiguous_format) -> bool:
@@ -302,15 +302,9 @@ def copy_(input: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
     if mode.enabled and (src._rg or input._rg):
         if a.dtype.kind in "biu":
             return input
-        result = wrap(s)
-        if src._rg:
-            record(result, CopyBackwards, (src,))
-        if result._rg:
-            set_history(input, result)
-        else:
-            blank = wrap(a)
-            record(blank, FillBackward0, (_before(input),))
-            set_history(input, blank)
+        result = wrap(a)
+        record(result, CopyBackwards, (_before(input) if input._rg else alias(input), src))
+        set_history(input, result)
     return input
 
 
@@ -347,12 +341,6 @@ def resize_(input: Tensor, *sizes: Any, memory_format: Any = contiguous_format) 
 def resize_as_(input: Tensor, the_template: Tensor, *, memory_format: Any = None) -> Tensor:
     """``resize_`` to the size of another tensor."""
     return resize_(input, the_template._a.shape)
-
-
-TYPE_NAMES = {"float32": "float", "float64": "double", "float16": "c10::Half", "bfloat16": "c10::BFloat16",
-              "int64": "long int", "int32": "int", "int16": "short int", "int8": "signed char",
-              "uint8": "unsigned char", "bool": "bool", "complex64": "c10::complex<float>",
-              "complex128": "c10::complex<double>"}
 
 
 def set_(input: Tensor, source: Tensor | None = None) -> Tensor:

@@ -4,20 +4,22 @@ https://docs.pytorch.org/docs/stable/torch.html#blas-and-lapack-operations
 """
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from tritium.kernels import of
-from tritium.tensor import dtype as dtypes
 from tritium.tensor.dtype import from_numpy_dtype
 from tritium.tensor.graph import derivative, record, recording, wrap
+from tritium.tensor.layout import wrap_dim
+from tritium.tensor.ops.arguments import TYPE_NAMES, not_implemented
 from tritium.tensor.ops.out import write_out
 from tritium.tensor.tensor import Tensor
 
 METHODS = ["mm", "bmm", "mv", "dot", "vdot", "inner", "outer", "ger", "matmul", "addmm", "addmv", "addbmm", "baddbmm",
            "addr"]
-FUNCTIONS = [*METHODS, "einsum", "tensordot", "chain_matmul", "linear"]
+FUNCTIONS = [*METHODS, "tensordot", "chain_matmul", "linear"]
 INPLACE = ["addmm_", "baddbmm_", "addmv_", "addr_"]
 
 
@@ -32,9 +34,7 @@ def _same_dtype(name: str, *ts: Tensor) -> None:
 
 
 def _word(dt: Any) -> str:
-    return {"float64": "double", "float32": "float", "int64": "long long", "int32": "int", "int16": "short",
-            "float16": "c10::Half", "bfloat16": "c10::BFloat16", "uint8": "unsigned char", "int8": "signed char",
-            "bool": "bool"}.get(from_numpy_dtype(dt).name, str(dt))
+    return TYPE_NAMES[from_numpy_dtype(dt).name]
 
 
 def _tensors(name: str, *ts: Any) -> None:
@@ -70,10 +70,12 @@ def mm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
         raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({a.shape[0]}x{a.shape[1]} and "
                            f"{b.shape[0]}x{b.shape[1]})")
     _same_dtype("mm", input, mat2)
+    if a.dtype.kind == "b":
+        raise not_implemented("addmm_impl_cpu_", a.dtype)
     r = wrap(of(a).matmul.matmul(a, b))
     if recording(input, mat2):
         record(r, MmBackward0, (input, mat2), saved=(input if mat2._rg else None, mat2 if input._rg else None))
-    return r if out is None else write_out("mm", out, r, input, mat2)
+    return r if out is None else write_out("mm", out, r, input, mat2, same_dtype=True)
 
 
 @derivative
@@ -96,10 +98,12 @@ def bmm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
         raise RuntimeError(f"Expected size for first two dimensions of batch2 tensor to be: [{a.shape[0]}, "
                            f"{a.shape[2]}] but got: [{b.shape[0]}, {b.shape[1]}].")
     _same_dtype("bmm", input, mat2)
+    if a.dtype.kind == "b":
+        raise not_implemented("bmm", a.dtype)
     r = wrap(of(a).matmul.matmul(a, b))
     if recording(input, mat2):
         record(r, BmmBackward0, (input, mat2), saved=(input if mat2._rg else None, mat2 if input._rg else None))
-    return r if out is None else write_out("bmm", out, r, input, mat2)
+    return r if out is None else write_out("bmm", out, r, input, mat2, same_dtype=True)
 
 
 @derivative
@@ -118,7 +122,9 @@ def mv(input: Tensor, vec: Tensor, *, out: Tensor | None = None) -> Tensor:
     if a.shape[1] != v.shape[0]:
         raise RuntimeError(f"size mismatch, got input ({a.shape[0]}), mat ({a.shape[0]}x{a.shape[1]}), vec "
                            f"({v.shape[0]})")
-    _same_dtype("mv", input, vec)
+    if a.dtype != v.dtype:
+        raise RuntimeError(f"addmv input tensors must have the same dtype, but got {vec.dtype.title}, {input.dtype.title}, "
+                           f"and {vec.dtype.title}")
     r = wrap(of(a).matmul.matmul(a, v))
     if recording(input, vec):
         record(r, MvBackward0, (input, vec), saved=(input if vec._rg else None, vec if input._rg else None))
@@ -205,12 +211,12 @@ def _matmul(a: Tensor, b: Tensor) -> Tensor:
         if a._a.shape[0] != b._a.shape[0]:
             raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied (1x{a._a.shape[0]} and "
                                f"{b._a.shape[0]}x{b._a.shape[1]})")
-        return mv(b.t(), a)
+        return _row(mm(a.unsqueeze(0), b))
     if m >= 3 and n <= 2:  # a batch times one matrix is one larger product
         shape = a._a.shape
-        flat = a.reshape(-1, shape[-1])
+        flat = a.reshape(math.prod(shape[:-1]), shape[-1])
         if n == 1:
-            return mv(flat, b).reshape(shape[:-1])
+            return _unsafe_view(mv(flat, b), shape[:-1])
         return _unsafe_view(mm(flat, b), (*shape[:-1], b._a.shape[1]))
     # a batch on the right
     row = m == 1
@@ -239,12 +245,27 @@ def UnsafeViewBackward0(node: Any, grad: Tensor) -> Tensor:
     return grad.reshape(node.ctx)
 
 
-def _unsafe_view(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+@derivative
+def ViewBackward0(node: Any, grad: Tensor) -> Tensor:
+    return grad.reshape(node.ctx)
+
+
+@derivative
+def SqueezeBackward4(node: Any, grad: Tensor) -> Tensor:
+    return grad.reshape(node.ctx)
+
+
+def _unsafe_view(x: Tensor, shape: tuple[int, ...], kind: Any = UnsafeViewBackward0) -> Tensor:
     """A fresh result under another shape; nobody else holds it, so it need not count as a view."""
     r = wrap(x._a.reshape(shape))
     if recording(x):
-        record(r, UnsafeViewBackward0, (x,), ctx=x._a.shape)
+        record(r, kind, (x,), ctx=x._a.shape)
     return r
+
+
+def _row(x: Tensor) -> Tensor:
+    """The one row of a product."""
+    return _unsafe_view(x, x._a.shape[1:], SqueezeBackward4)
 
 
 # --- products with a sum -----------------------------------------------------------------------
@@ -267,10 +288,9 @@ def BaddbmmBackward0(node: Any, grad: Tensor) -> Any:
     return _add_backward(node, grad, bmm)
 
 
-def _alpha_beta(dt: Any, beta: Any, alpha: Any) -> None:
-    for name, x in (("beta", beta), ("alpha", alpha)):
-        if dt.kind in "iu" and isinstance(x, float):
-            raise RuntimeError(f"For integral input tensors, argument {name} must not be a floating point number.")
+def _factors(dt: Any, beta: Any, alpha: Any) -> tuple[Any, Any]:
+    """beta and alpha in the kind of numbers that a dtype computes with: whole ones for integers."""
+    return (int(beta), int(alpha)) if dt.kind in "iu" else (beta, alpha)
 
 
 def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: Any = 1,
@@ -285,20 +305,22 @@ def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: An
     if a.shape[1] != b.shape[0]:
         raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({a.shape[0]}x{a.shape[1]} and "
                            f"{b.shape[0]}x{b.shape[1]})")
-    _same_dtype("addmm", mat1, mat2)
-    if c.dtype != a.dtype:
+    if c.dtype != b.dtype:
         raise RuntimeError(f"self and mat2 must have the same dtype, but got {input.dtype.title} and "
                            f"{mat2.dtype.title}")
-    _alpha_beta(a.dtype, beta, alpha)
-    _fits(c.shape, (a.shape[0], b.shape[1]))
+    _same_dtype("addmm", mat1, mat2)
+    beta, alpha = _factors(a.dtype, beta, alpha)
+    _fits(input, (a.shape[0], b.shape[1]))
     r = wrap(of(a).matmul.addmm(c, a, b, beta, alpha))
     if recording(input, mat1, mat2):
         record(r, AddmmBackward0, (input, mat1, mat2), saved=(mat1 if mat2._rg else None, mat2 if mat1._rg else None),
                ctx=(beta, alpha))
-    return r if out is None else write_out("addmm", out, r, input, mat1, mat2)
+    return r if out is None else write_out("addmm", out, r, input, mat1, mat2, same_dtype=True)
 
 
-def _fits(shape: tuple[int, ...], target: tuple[int, ...]) -> None:
+def _fits(input: Tensor, target: tuple[int, ...]) -> None:
+    """Raises RuntimeError when ``input`` does not broadcast to the shape of the product."""
+    shape = input._a.shape
     ok = len(shape) <= len(target) and all(
         n in (1, m) for n, m in zip(shape, target[len(target) - len(shape):], strict=True))
     if not ok:
@@ -307,8 +329,9 @@ def _fits(shape: tuple[int, ...], target: tuple[int, ...]) -> None:
                 raise RuntimeError(f"The expanded size of the tensor ({m}) must match the existing size ({n}) at "
                                    f"non-singleton dimension {len(target) - 1 - i}.  Target sizes: {list(target)}.  "
                                    f"Tensor sizes: {list(shape)}")
-        raise RuntimeError(f"expand: the number of sizes provided ({len(target)}) must be greater or equal to the "
-                           f"number of dimensions in the tensor ({len(shape)})")
+        raise RuntimeError(f"expand({input.type()}{{{list(shape)}}}, size={list(target)}): the number of sizes provided "
+                           f"({len(target)}) must be greater or equal to the number of dimensions in the tensor "
+                           f"({len(shape)})")
 
 
 def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1,
@@ -321,13 +344,13 @@ def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alp
         raise RuntimeError(f"Expected size for first two dimensions of batch2 tensor to be: [{a.shape[0]}, "
                            f"{a.shape[2]}] but got: [{b.shape[0]}, {b.shape[1]}].")
     _same_dtype("baddbmm", input, batch1, batch2)
-    _alpha_beta(a.dtype, beta, alpha)
-    _fits(input._a.shape, (a.shape[0], a.shape[1], b.shape[2]))
+    beta, alpha = _factors(a.dtype, beta, alpha)
+    _fits(input, (a.shape[0], a.shape[1], b.shape[2]))
     r = wrap(of(a).matmul.addmm(input._a, a, b, beta, alpha))
     if recording(input, batch1, batch2):
         record(r, BaddbmmBackward0, (input, batch1, batch2),
                saved=(batch1 if batch2._rg else None, batch2 if batch1._rg else None), ctx=(beta, alpha))
-    return r if out is None else write_out("baddbmm", out, r, input, batch1, batch2)
+    return r if out is None else write_out("baddbmm", out, r, input, batch1, batch2, same_dtype=True)
 
 
 def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
@@ -337,7 +360,12 @@ def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alph
 
 
 def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
-    """``beta * input + alpha * (mat @ vec)``."""
+    """``beta * input + alpha * (mat @ vec)``.
+
+    Raises RuntimeError when the shapes do not fit."""
+    a, v, c = mat._a, vec._a, input._a
+    if a.ndim == 2 and v.ndim == 1 and (a.shape[1] != v.shape[0] or (c.ndim and c.shape not in ((1,), a.shape[:1]))):
+        raise RuntimeError(f"size mismatch, got input ({c.size}), mat ({a.shape[0]}x{a.shape[1]}), vec ({v.shape[0]})")
     product = mv(mat, vec)
     product = product if alpha == 1 else product * alpha
     return product if beta == 0 else (input if beta == 1 else input * beta) + product
@@ -364,12 +392,13 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if input._a.ndim == 2:
         return mm(input, w) if bias is None else addmm(bias, input, w)
     if input._a.ndim == 1:
-        r = matmul(input, w)
-        return r if bias is None else r + bias
+        if bias is None:
+            return matmul(input, w)
+        return _unsafe_view(addmm(bias, input.unsqueeze(0), w), (weight._a.shape[0],), ViewBackward0)
     shape = input._a.shape
-    flat = input.reshape(-1, shape[-1])
-    r = mm(flat, w) if bias is None else addmm(bias, flat, w)
-    return _unsafe_view(r, (*shape[:-1], weight._a.shape[0]))
+    flat = input.reshape(math.prod(shape[:-1]), shape[-1])
+    wide = (*shape[:-1], weight._a.shape[0])
+    return _unsafe_view(mm(flat, w), wide) if bias is None else _unsafe_view(addmm(bias, flat, w), wide, ViewBackward0)
 
 
 # --- many dimensions ----------------------------------------------------------------------------
@@ -385,10 +414,9 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: Tensor | None = None) ->
             raise RuntimeError(f"tensordot expects dims >= 0, but got dims={dims}")
         if dims > min(a._a.ndim, b._a.ndim):
             raise RuntimeError(f"tensordot expects dims < ndim_a or ndim_b, but got dims={dims}")
-        da, db = list(range(a._a.ndim - dims, a._a.ndim)), list(range(dims))
+        da, db = list(range(-dims, 0)), list(range(dims))
     else:
         da, db = ([d] if isinstance(d, int) else list(d) for d in dims)
-        da, db = [d % a._a.ndim for d in da], [d % b._a.ndim for d in db]
     if len(da) != len(db):
         raise RuntimeError("both dimension lists should have same length")
     sa, sb = a._a.shape, b._a.shape
@@ -396,6 +424,7 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: Tensor | None = None) ->
         if sa[i] != sb[j]:
             raise RuntimeError(f"contracted dimensions need to match, but first has size {sa[i]} in dim {i} and second "
                                f"has size {sb[j]} in dim {j}")
+    da, db = [wrap_dim(d, a._a.ndim) for d in da], [wrap_dim(d, b._a.ndim) for d in db]
     ra, rb = [d for d in range(len(sa)) if d not in da], [d for d in range(len(sb)) if d not in db]
     k = int(np.prod([sa[d] for d in da], dtype=np.int64))
     left = a.permute(*ra, *da).reshape(-1 if k or not ra else int(np.prod([sa[d] for d in ra])), k)
@@ -405,110 +434,13 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: Tensor | None = None) ->
 
 
 def chain_matmul(*matrices: Tensor) -> Tensor:
-    """The product of several matrices."""
+    """The product of several matrices (or of a list of them)."""
+    if len(matrices) == 1 and isinstance(matrices[0], (list, tuple)):
+        matrices = tuple(matrices[0])
     r = matrices[0]
     for m in matrices[1:]:
         r = mm(r, m)
     return r
-
-
-@derivative
-def EinsumBackward0(node: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    """Each operand's gradient is another einsum: the result's letters and the other operands' to its own."""
-    operands = node.unpack()
-    inputs, output, sizes = node.ctx
-    grads: list[Tensor | None] = []
-    for i, (x, letters) in enumerate(zip(operands, inputs, strict=True)):
-        if not node.needs[i]:
-            grads.append(None)
-            continue
-        others = [(l, o) for j, (l, o) in enumerate(zip(inputs, operands, strict=True)) if j != i]
-        seen = set(output).union(*[set(l) for l, _ in others])
-        distinct = "".join(dict.fromkeys(letters))
-        known = "".join(c for c in distinct if c in seen)
-        g = _einsum([output, *[l for l, _ in others]], known, [grad, *[o for _, o in others]])
-        # letters that appear nowhere else were summed alone: the gradient is the same along them
-        g = g.reshape([sizes[c] if c in known else 1 for c in distinct]).expand([sizes[c] for c in distinct])
-        if len(distinct) != len(letters):  # a diagonal was taken: put the gradient on it
-            mask = x.new_zeros(x._a.shape)
-            index = np.indices([sizes[c] for c in distinct])
-            spread = np.zeros(x._a.shape, x._a.dtype)
-            spread[tuple(index[distinct.index(c)] for c in letters)] = 1
-            mask = wrap(spread)
-            order = [distinct.index(c) for c in dict.fromkeys(letters)]
-            shaped = g.permute(order)
-            full = shaped
-            for pos, c in enumerate(letters):
-                if letters.index(c) != pos:
-                    full = full.unsqueeze(pos)
-            g = full.expand(x._a.shape) * mask
-        grads.append(g)
-    return tuple(grads)
-
-
-def _einsum(inputs: list[str], output: str, operands: list[Tensor]) -> Tensor:
-    arrays = [o._a for o in operands]
-    r = wrap(of(arrays[0]).matmul.einsum(",".join(inputs) + "->" + output, *arrays))
-    if recording(*operands):
-        sizes: dict[str, int] = {}
-        for letters, a in zip(inputs, arrays, strict=True):
-            for c, n in zip(letters, a.shape, strict=True):
-                sizes[c] = n if sizes.get(c, 1) == 1 else sizes[c]
-        record(r, EinsumBackward0, tuple(operands), saved=tuple(operands), ctx=(inputs, output, sizes))
-    return r
-
-
-def einsum(equation: str, *operands: Any) -> Tensor:
-    """The sum of products that ``equation`` describes ("ij,jk->ik"; "..." and the implicit form too).
-
-    Raises RuntimeError for an equation that does not fit the operands.
-    https://docs.pytorch.org/docs/stable/generated/torch.einsum.html"""
-    ts = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else list(operands)
-    text = equation.replace(" ", "")
-    left, arrow, output = text.partition("->")
-    inputs = left.split(",")
-    if len(inputs) != len(ts):
-        raise RuntimeError(f"einsum(): {'more' if len(inputs) < len(ts) else 'fewer'} operands were provided than "
-                           "specified in the equation")
-    spare = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" if c not in text]
-    widest = 0
-    for s, x in zip(inputs, ts, strict=True):
-        named = len(s.replace("...", ""))
-        if ("..." in s and named > x._a.ndim) or ("..." not in s and named != x._a.ndim):
-            raise RuntimeError(f"einsum(): the number of subscripts in the equation ({named}) does not match the number "
-                               f"of dimensions ({x._a.ndim}) for operand {inputs.index(s)} and no ellipsis was given")
-        if "..." in s:
-            widest = max(widest, x._a.ndim - named)
-    dots = "".join(spare[:widest])
-    full = []
-    for s, x in zip(inputs, ts, strict=True):
-        if "..." in s:
-            n = x._a.ndim - (len(s) - 3)
-            s = s.replace("...", dots[widest - n:] if n else "")
-        full.append(s)
-    if arrow:
-        output = output.replace("...", dots)
-    else:
-        letters = "".join(full)
-        output = dots + "".join(sorted(c for c in set(letters) - set(dots) if letters.count(c) == 1))
-    dt = ts[0].dtype
-    for x in ts[1:]:
-        dt = dtypes.promote_types(dt, x.dtype)
-    ts = [x.to(dt) for x in ts]
-    sizes: dict[str, int] = {}
-    for i, (s, x) in enumerate(zip(full, ts, strict=True)):
-        for d, (c, n) in enumerate(zip(s, x._a.shape, strict=True)):
-            if sizes.setdefault(c, n) != n:
-                if sizes[c] == 1:
-                    sizes[c] = n
-                elif n != 1:
-                    raise RuntimeError(f"einsum(): subscript {c} has size {n} for operand {i} which does not broadcast "
-                                       f"with previously seen size {sizes[c]}")
-            del d
-    # broadcast size 1 explicitly: NumPy's einsum does it too, but the derivative counts on full sizes
-    ts = [x.expand([sizes[c] for c in s]) if any(n != sizes[c] for c, n in zip(s, x._a.shape, strict=True)) else x
-          for s, x in zip(full, ts, strict=True)]
-    return _einsum(full, output, ts)
 
 
 def _make_inplace() -> None:

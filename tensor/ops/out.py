@@ -9,10 +9,12 @@ import numpy as np
 from tritium.tensor.dtype import can_cast, from_numpy_dtype
 from tritium.tensor.grad_mode import mode
 from tritium.tensor.graph import bump, materialize
+from tritium.tensor.ops.arguments import TYPE_NAMES
 from tritium.tensor.tensor import Tensor
 
 
-def write_out(name: str, out: Tensor, result: Tensor, *operands: Any, any_dtype: bool = False) -> Tensor:
+def write_out(name: str, out: Tensor, result: Tensor, *operands: Any, any_dtype: bool = False,
+              same_dtype: bool = False) -> Tensor:
     """Write ``result`` into ``out`` and return ``out``, as PyTorch's ``out=`` does.
 
     Raises RuntimeError when something requires grad, or the result's dtype does not fit. Warns when ``out`` has to be
@@ -23,6 +25,9 @@ def write_out(name: str, out: Tensor, result: Tensor, *operands: Any, any_dtype:
         raise RuntimeError(f"{name}(): functions with out=... arguments don't support automatic differentiation, but "
                            "one of the arguments requires grad.")
     a, r = out._a, result._a
+    if same_dtype and a.dtype != r.dtype:
+        raise RuntimeError(f"Expected out tensor to have dtype {TYPE_NAMES[from_numpy_dtype(r.dtype).name]}, but got "
+                           f"{TYPE_NAMES[from_numpy_dtype(a.dtype).name]} instead")
     if not any_dtype and not can_cast(from_numpy_dtype(r.dtype), from_numpy_dtype(a.dtype)):
         raise RuntimeError(f"result type {from_numpy_dtype(r.dtype).title} can't be cast to the desired output type "
                            f"{from_numpy_dtype(a.dtype).title}")

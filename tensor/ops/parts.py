@@ -71,10 +71,10 @@ def narrow(input: Tensor, dim: int, start: Any, length: int) -> Tensor:
     a = input._a
     if a.ndim == 0:
         raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")
-    d, n = wrap_dim(dim, a.ndim), a.shape[wrap_dim(dim, a.ndim)]
-    s = int(start)
     if length < 0:
         raise RuntimeError("narrow(): length must be non-negative.")
+    d = wrap_dim(dim, a.ndim)
+    n, s = a.shape[d], int(start)
     if not -n <= s <= n:
         raise IndexError(f"start out of range (expected to be in range of [-{n}, {n}], but got {s})")
     s = s + n if s < 0 else s
@@ -140,12 +140,12 @@ def split(input: Tensor, split_size_or_sections: Any = None, dim: int = 0, *, sp
     a = input._a
     if a.ndim == 0:
         raise RuntimeError("split expects at least a 1-dimensional tensor")
+    if hasattr(sections, "__index__") and sections.__index__() < 0:
+        raise RuntimeError(f"split expects split_size be non-negative, but got split_size={sections.__index__()}")
     d = wrap_dim(dim, a.ndim)
     n = a.shape[d]
     if hasattr(sections, "__index__"):
         size = sections.__index__()
-        if size < 0:
-            raise RuntimeError(f"split expects split_size be non-negative, but got split_size={size}")
         if size == 0 and n:
             raise RuntimeError(f"split_size can only be 0 if dimension size is 0, but got dimension size of {n}")
         sizes = [min(size, n - i) for i in range(0, n, size)] if n else [0]
@@ -286,17 +286,20 @@ def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
 
     Raises RuntimeError for a size over the dimension's, or a step that is not positive."""
     materialize(input)
-    a = input._a
-    if a.ndim == 0:
-        if size > 1:
-            raise RuntimeError(f"maximum size for tensor at dimension 0 is 1 but size is {size}")
-        return make_view(input, a.reshape(1), UnfoldBackward0, Region(a, a.reshape(1)))
-    d = wrap_dim(dimension, a.ndim)
+    base = input._a
+    d = wrap_dim(dimension, base.ndim)
+    a = base if base.ndim else base.reshape(1)
+    if size < 0:
+        raise RuntimeError(f"size is {size} but must be >= 0")
     if size > a.shape[d]:
         raise RuntimeError(f"maximum size for tensor at dimension {d} is {a.shape[d]} but size is {size}")
     if step <= 0:
         raise RuntimeError(f"step is {step} but must be > 0")
     strides = element_strides(a)
     shape = (*a.shape[:d], (a.shape[d] - size) // step + 1, *a.shape[d + 1:], size)
-    v = as_strided_array(a, shape, (*strides[:d], strides[d] * step, *strides[d + 1:], strides[d]), 0)
-    return make_view(input, v, UnfoldBackward0, Region(a, v))
+    if base.ndim == 0:
+        shape = (size,)
+        v = as_strided_array(a, shape, (1,), 0)
+    else:
+        v = as_strided_array(a, shape, (*strides[:d], strides[d] * step, *strides[d + 1:], strides[d]), 0)
+    return make_view(input, v, UnfoldBackward0, Region(base, v))

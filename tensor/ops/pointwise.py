@@ -161,6 +161,7 @@ def threshold_backward(grad: Tensor, result: Tensor) -> Tensor:
 
 def conj(input: Tensor) -> Tensor:
     """The complex conjugate; a real tensor as it is."""
+    check_tensor("conj", "input", 1, input)
     return _conj(input) if input._a.dtype.kind == "c" else input
 
 
@@ -168,6 +169,7 @@ def bitwise_not(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """All bits inverted; ``logical_not`` for bool.
 
     Raises RuntimeError for floating point tensors."""
+    check_tensor("bitwise_not", "input", 1, input)
     if input._a.dtype.kind not in "biu":
         raise NotImplementedError(f'"bitwise_not_cpu" not implemented for \'{from_numpy_dtype(input._a.dtype).title}\'')
     return _bitwise_not(input, out=out)
@@ -177,6 +179,7 @@ def negative(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """``-input``.
 
     Raises RuntimeError for bool."""
+    check_tensor("neg", "input", 1, input)
     if input._a.dtype.kind == "b":
         raise RuntimeError("Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert "
                            "a mask, use the `~` or `logical_not()` operator instead.")
@@ -187,6 +190,7 @@ def positive(input: Tensor) -> Tensor:
     """``+input``: the tensor itself.
 
     Raises RuntimeError for bool."""
+    check_tensor("positive", "input", 1, input)
     if input._a.dtype.kind == "b":
         raise RuntimeError("The `+` operator, on a bool tensor is not supported.")
     return input
@@ -224,6 +228,7 @@ def NanToNumBackward0(node: Any, grad: Tensor) -> Tensor:
 def nan_to_num(input: Tensor, nan: float | None = None, posinf: float | None = None, neginf: float | None = None, *,
                out: Tensor | None = None) -> Tensor:
     """nan replaced by 0 (or ``nan``), infinities by the largest and smallest finite values (or the given ones)."""
+    check_tensor("nan_to_num", "input", 1, input)
     a = input._a
     if a.dtype.kind not in "fV":
         r = wrap(of(a).copy.clone(a))
@@ -339,12 +344,17 @@ def _is_bool(x: Any) -> bool:
     return x._a.dtype.kind == "b" if isinstance(x, Tensor) else isinstance(x, (bool, np.bool_))
 
 
+def _spread(x: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The strides of an operand that is broadcast to ``shape``: 0 where it repeats."""
+    extra = len(shape) - x.ndim
+    return (0,) * extra + tuple([0 if m == 1 and n != 1 else s for m, n, s in zip(
+        x.shape, shape[extra:], element_strides(x), strict=True)])
+
+
 def ordered(r: Any, *operands: Any) -> Any:
     """A result in the order of dimensions that PyTorch gives it: where operands disagree, the first one decides."""
     shape = r.shape
-    if any(x.shape != shape for x in operands):
-        operands = np.broadcast_arrays(*operands)
-    strides = dense_strides(shape, *[element_strides(x) for x in operands])
+    strides = dense_strides(shape, *[_spread(x, shape) for x in operands])
     if strides == element_strides(r):
         return r
     order = sorted(range(r.ndim), key=lambda d: -strides[d])
@@ -463,7 +473,7 @@ logaddexp2 = binary_op("logaddexp2", "floating", lambda g, a, b, r: g / (1 + exp
 copysign = binary_op("copysign", "float", lambda g, a, b, r: g * where(a == 0, 0.0, sign(a) * sign(r)),
                      lambda g, a, b, r: g * 0, ("ar", ""), numbered=("CopysignBackward1", ""))
 nextafter = binary_op("nextafter", "floating", lambda g, a, b, r: where(eq(a, b), 0.0, g),
-                      lambda g, a, b, r: where(eq(a, b), g, 0.0), ("ab", "ab"))
+                      lambda g, a, b, r: _flat(g), ("ab", ""))
 ldexp = binary_op("ldexp", "float", lambda g, a, b, r: g * exp2(b), lambda g, a, b, r: g * r * LN2, ("b", "r"))
 def _xlogy_first(g: Tensor, a: Any, b: Any, r: Any) -> Any:
     flat = eq(a, 0) if not isinstance(b, Tensor) and b <= 0 else None if not isinstance(b, Tensor) else logical_and(

@@ -352,12 +352,20 @@ def AminBackward0(node: Any, grad: Tensor) -> Tensor:
 
 @derivative
 def MaxBackward1(node: Any, grad: Tensor) -> Tensor:
-    return _spread_evenly(grad, *node.unpack(), *node.ctx)
+    x, r = node.unpack()
+    if r._a != r._a:  # to the nan that won
+        mask = x.isnan()
+        return grad * mask / mask.sum()
+    return _spread_evenly(grad, x, r, *node.ctx)
 
 
 @derivative
 def MinBackward1(node: Any, grad: Tensor) -> Tensor:
-    return _spread_evenly(grad, *node.unpack(), *node.ctx)
+    x, r = node.unpack()
+    if r._a != r._a:  # to the nan that won
+        mask = x.isnan()
+        return grad * mask / mask.sum()
+    return _spread_evenly(grad, x, r, *node.ctx)
 
 
 def _extreme(name: str, input: Tensor, dim: Any, keepdim: bool, kind: Any, out: Any = None) -> Tensor:

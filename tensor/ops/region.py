@@ -55,7 +55,7 @@ class Region:
         flat, index = a.reshape(-1), self.index
         if flat.size == 0:
             return np.zeros(self.view_shape, a.dtype)
-        out = flat[index]
+        out = np.asarray(flat[index])
         if (index < 0).any():
             out[index < 0] = 0
         return out

@@ -187,6 +187,8 @@ def unflatten(input: Tensor, dim: int, sizes: Any) -> Tensor:
     sizes = shape_of((sizes,), "sizes")
     if not sizes:
         raise RuntimeError("unflatten: sizes must be non-empty")
+    if not shape:
+        raise RuntimeError("unflatten got an unexpected error:\nDimension specified as 0 but tensor has no dimensions")
     try:
         inner = infer_shape(sizes, shape[d])
     except RuntimeError as error:
@@ -265,10 +267,13 @@ def permute(input: Tensor, *order: Any, dims: Any = None) -> Tensor:
         raise RuntimeError("permute(sparse_coo): number of dimensions in the tensor input does not match the length "
                            f"of the desired ordering of dimensions i.e. input.dim() = {a.ndim} is not equal to "
                            f"len(dims) = {len(order)}")
-    order = tuple(wrap_dim(d, a.ndim) for d in order)
-    if len(set(order)) != len(order):
-        raise RuntimeError("permute(): duplicate dims are not allowed.")
-    return make_view(input, a.transpose(order), PermuteBackward0, order)
+    wrapped: list[int] = []
+    for d in order:
+        d = wrap_dim(d, a.ndim)
+        if d in wrapped:
+            raise RuntimeError("permute(): duplicate dims are not allowed.")
+        wrapped.append(d)
+    return make_view(input, a.transpose(wrapped), PermuteBackward0, tuple(wrapped))
 
 
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
@@ -389,7 +394,7 @@ def expand(input: Tensor, *sizes: Any, size: Any = None, implicit: bool = False)
                 raise RuntimeError(f"The expanded size of the tensor ({n}) isn't allowed in a leading, non-existing "
                                    f"dimension {i}")
             n = have
-        elif n < 0:
+        elif n < 0 and have in (1, n):
             raise RuntimeError("numel: integer multiplication overflow")
         elif have != 1 and have != n:
             raise RuntimeError(f"The expanded size of the tensor ({n}) must match the existing size ({have}) at "

@@ -203,7 +203,7 @@ def compare_step(case, training, dtype, smooth, tolerance):
     for (name, p), q in zip(ours.named_parameters(), theirs.parameters(), strict=True):
         # in training mode the gradient in front of a normalisation can be zero, and is then rounding
         gap = np.abs(p.grad.numpy() - q.grad.numpy()).max()
-        assert gap < tolerance * max(q.grad.abs().max().item(), 1e-3 * largest), name
+        assert gap < tolerance * max(q.grad.abs().max().item(), 1e-2 * largest), name
     for name, value in ours.state_dict().items():
         assert error(value, theirs.state_dict()[name]) < tolerance, name
 
