@@ -24,14 +24,10 @@ from tritium.tensor.creation import (
     LongTensor,
     ShortTensor,
     arange,
-    as_tensor,
-    asarray,
     empty,
     empty_like,
     empty_strided,
     eye,
-    from_numpy,
-    frombuffer,
     full,
     full_like,
     linspace,
@@ -39,7 +35,6 @@ from tritium.tensor.creation import (
     ones,
     ones_like,
     scalar_tensor,
-    tensor,
     zeros,
     zeros_like,
 )
@@ -67,6 +62,7 @@ from tritium.tensor.dtype import (
     uint8,
 )
 from tritium.tensor.dtype import bool_ as bool
+from tritium.tensor.from_data import as_tensor, asarray, from_numpy, frombuffer, tensor
 from tritium.tensor.grad_mode import (
     enable_grad,
     inference_mode,
@@ -116,9 +112,9 @@ globals().update(_functions)
 
 _ROOMS = {
     "autograd": "autograd", "nn": "nn", "optim": "optim", "data": "data", "utils": "utils", "models": "models",
-    "probe": "probe", "hub": "hub", "cuda": "cuda", "backends": "backends", "linalg": "linalg", "random": "tensor.random",
-    "transforms": "transforms", "datasets": "datasets", "return_types": "tensor.return_types",
-    "serialization": "tensor.serialization", "testing": "testing",
+    "probe": "probe", "hub": "hub", "cuda": "cuda", "backends": "backends", "linalg": "linalg",
+    "random": "tensor.random", "transforms": "transforms", "datasets": "datasets",
+    "return_types": "tensor.return_types", "serialization": "tensor.serialization", "testing": "testing",
 }
 
 

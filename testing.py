@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tritium.tensor.creation import as_tensor
+from tritium.tensor.from_data import as_tensor
 from tritium.tensor.tensor import Tensor
 
 # Default tolerances by dtype: (rtol, atol)

@@ -20,8 +20,8 @@ def _as_tuple(x: Any) -> tuple[Any, ...]:
     return (x,) if isinstance(x, Tensor) or x is None else tuple(x)
 
 
-def _first_gradients(tensors: Sequence[Tensor], gradients: Sequence[Any], record: bool) -> list[Tensor]:
-    out = []
+def _first_gradients(tensors: Sequence[Tensor], gradients: Sequence[Any], record: bool) -> list[Any]:
+    out: list[Any] = []
     for t, g in zip(tensors, gradients, strict=True):
         if g is None:
             if not t._rg:
@@ -54,8 +54,8 @@ def fit(g: Tensor, shape: Any, dtype: Any, where: str, index: int = 0) -> Tensor
     if a.shape != shape:
         extra = a.ndim - len(shape)
         if extra < 0 or any(n not in (1, m) for n, m in zip(shape, a.shape[extra:], strict=True)):
-            raise RuntimeError(f"Function {where} returned an invalid gradient at index {index} - got {list(a.shape)} but "
-                               f"expected shape compatible with {list(shape)}")
+            raise RuntimeError(f"Function {where} returned an invalid gradient at index {index} - got {list(a.shape)} "
+                               f"but expected shape compatible with {list(shape)}")
         g = g.sum_to_size(shape)
     if g._a.dtype != dtype:
         from tritium.tensor.ops.copy import cast
@@ -105,6 +105,10 @@ def run(tensors: Sequence[Tensor], gradients: Sequence[Any], retain: bool, recor
     captured: dict[Any, Tensor] = {}  # leaf id or (node id, output) -> gradient, for inputs
     wanted: dict[Any, Tensor] = {}
     needed: set[int] | None = None
+    t: Any
+    e: Any
+    g: Any
+    grads: Any
     roots = []
     for t in tensors:
         e = edge(t)
@@ -291,6 +295,6 @@ def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool
         return tuple([zeros_like(x) if g is None else g for g, x in zip(results, ins, strict=True)])
     for i, g in enumerate(results):
         if g is None and not allow_unused:
-            raise RuntimeError(f"The differentiated Tensor at index {i} appears to not have been used in the graph. Set "
-                               "allow_unused=True if this is the desired behavior.")
+            raise RuntimeError(f"The differentiated Tensor at index {i} appears to not have been used in the graph. "
+                               "Set allow_unused=True if this is the desired behavior.")
     return tuple(results)

@@ -7,8 +7,13 @@ from __future__ import annotations
 from typing import Any
 
 from tritium.tensor.grad_mode import mode, no_grad
-from tritium.tensor.graph import Node, alias, edge, record
+from tritium.tensor.graph import Node, alias, bump, edge, record, set_history, wrap
 from tritium.tensor.tensor import Tensor
+
+FORBIDDEN = ("Output {} of {}Backward is a view and is being modified inplace. This view was created inside a custom "
+             "Function (or because an input was returned as-is) and the autograd logic to handle view+inplace would "
+             "override the custom backward associated with the custom Function, leading to incorrect gradients. This "
+             "behavior is forbidden. You can fix this by cloning the output of the custom Function.")
 
 
 class FunctionCtx:
@@ -24,9 +29,9 @@ class FunctionCtx:
 
     def save_for_backward(self, *tensors: Any) -> None:
         """Keep tensors (inputs, outputs or others; None too) for ``backward``. Call it once."""
-        for t in tensors:
+        for i, t in enumerate(tensors):
             if t is not None and not isinstance(t, Tensor):
-                raise TypeError(f"save_for_backward can only save variables, but argument {tensors.index(t)} is of type "
+                raise TypeError(f"save_for_backward can only save variables, but argument {i} is of type "
                                 f"{type(t).__name__}")
         self._to_save = tensors
 
@@ -57,16 +62,18 @@ class FunctionCtx:
 class _UserNode(Node):
     __slots__ = ("function", "context", "like")
 
+    function: Any
+    context: FunctionCtx
+
     def derivative(self, *grads: Any) -> Any:
         ctx, function = self.context, self.function
         if ctx._materialize:
-            from tritium.tensor.graph import wrap
-
             grads = tuple([wrap(_zeros(*meta)) if g is None else g
                            for g, meta in zip(grads, self.outputs, strict=True)])
         ctx._node = self
         try:
-            out = function.backward(ctx, *grads)
+            derivative = function.backward if function.backward is not Function.backward else function.vjp
+            out = derivative(ctx, *grads)
         finally:
             ctx._node = None
         if type(out) is not tuple:
@@ -75,12 +82,12 @@ class _UserNode(Node):
         if len(out) > expected and all(g is None for g in out[expected:]):
             out = out[:expected]
         if len(out) != expected:
-            raise RuntimeError(f"function {self.name()} returned an incorrect number of gradients (expected {expected}, "
-                               f"got {len(out)})")
+            raise RuntimeError(f"function {self.name()} returned an incorrect number of gradients (expected "
+                               f"{expected}, got {len(out)})")
         picked = []
         for i, g in enumerate(out):
             if g is not None and not isinstance(g, Tensor):
-                raise TypeError(f"expected Variable or None (got {type(g).__name__})")
+                raise RuntimeError(f"expected Variable or None (got {type(g).__name__})")
             if i in self.ctx:
                 picked.append(g)
         return tuple(picked)
@@ -108,8 +115,8 @@ class Function:
     _node_kind: Any = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        raise RuntimeError("Legacy autograd function with non-static forward method is deprecated. Please use new-style "
-                           "autograd function with static forward method.")
+        raise RuntimeError("Legacy autograd function with non-static forward method is deprecated. Please use "
+                           "new-style autograd function with static forward method.")
 
     @staticmethod
     def forward(*args: Any, **kwargs: Any) -> Any:
@@ -127,7 +134,11 @@ class Function:
         raise NotImplementedError("You must implement either the backward or vjp method for your custom "
                                   "autograd.Function to use it with backward mode AD.")
 
-    vjp = backward
+    @staticmethod
+    def vjp(ctx: Any, *grad_outputs: Any) -> Any:
+        """Another name for ``backward``."""
+        raise NotImplementedError("You must implement either the backward or vjp method for your custom "
+                                  "autograd.Function to use it with backward mode AD.")
 
     @classmethod
     def apply(cls, *args: Any, **kwargs: Any) -> Any:
@@ -149,23 +160,29 @@ class Function:
         for x in ctx._dirty:
             if not any(x is t for _, t in tensors):
                 raise RuntimeError("mark_dirty: only input tensors can be marked")
+            if mode.enabled and x._rg and edge(x)[0] is x:
+                raise RuntimeError("a leaf Variable that requires grad has been used in an in-place operation.")
+            bump(x)
         dirty = {id(x) for x in ctx._dirty}
-        fixed = []
+        fixed: list[Any] = []
         for x in outs:
             if isinstance(x, Tensor) and any(x is t for _, t in tensors) and id(x) not in dirty:
                 y = alias(x)  # an input returned as it is becomes a tensor of its own
                 y._vc.shared = True  # type: ignore[union-attr]
                 if any(x is s for s in ctx._to_save):
                     ctx._to_save = tuple([y if s is x else s for s in ctx._to_save])
+                y._made = FORBIDDEN.format(len(fixed), cls.__name__)
                 fixed.append(y)
             else:
+                if isinstance(x, Tensor) and x._base is not None and id(x) not in dirty:
+                    x._base, x._made = None, FORBIDDEN.format(len(fixed), cls.__name__)
                 fixed.append(x)
         outs = tuple(fixed)
 
         if track:
             cls._attach(ctx, args, tensors, edges_before, outs)
         else:
-            ctx._to_save = ()
+            ctx._to_save = ctx._dirty = ctx._not_differentiable = ()
         if isinstance(output, tuple):
             return outs
         return list(outs) if isinstance(output, list) else outs[0]
@@ -188,10 +205,13 @@ class Function:
             if e is not None:
                 y._rg, y._edge = True, e
             before.append(y)
+        # a view that was changed in place: the rest of what it sees a part of keeps its history
+        blanks = [wrap(x._a) if x._base is not None else x for x in out_targets]
         for x in targets:
-            x._edge = None
-        record(out_targets, kind, tuple(before), saved=tuple(ctx._to_save), ctx={i for i, _ in tensors})
-        node = out_targets[0]._edge[0]
+            if x._base is None:
+                x._edge = None
+        record(tuple(blanks), kind, tuple(before), saved=tuple(ctx._to_save), ctx={i for i, _ in tensors})
+        node = blanks[0]._edge[0]
         node.function, node.context = cls, ctx
         node.edges = tuple(edges_before)
         node.outputs = tuple([(x._a.shape, x._a.dtype) for x in out_targets])
@@ -201,8 +221,13 @@ class Function:
             node.outputs = tuple([(x._a.shape, x._a.dtype) if isinstance(x, Tensor) else ((), float) for x in outs])
             for i, place in enumerate(places):
                 if place is not None:
-                    outs[i]._edge = (node, i)
-        ctx._to_save = ()
+                    blanks[place]._edge = (node, i)
+        for x, blank in zip(out_targets, blanks, strict=True):
+            if x is not blank:
+                set_history(x, blank)
+            elif x._vc is not None:
+                x._vc.changed = f"output {x._edge[1]} of {cls.__name__}"
+        ctx._to_save = ctx._dirty = ctx._not_differentiable = ()
 
 
 class NestedIOFunction(Function):

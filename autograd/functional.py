@@ -34,7 +34,11 @@ def jacobian(func: Callable[..., Any], inputs: Any, create_graph: bool = False, 
         xs, many_in = _inputs(inputs, create_graph)
         outs, many_out = _outputs(func(*xs))
         rows = []
-        for out in outs:
+        for number, out in enumerate(outs):
+            if strict and not out.requires_grad:
+                raise RuntimeError(f"Output {number} of the user-provided function does not require gradients. The "
+                                   "outputs must be computed in a differentiable manner from the input when running in "
+                                   "strict mode.")
             parts: list[list[Tensor]] = [[] for _ in xs]
             for i in range(out._a.size):
                 seed = np.zeros(out._a.size, out._a.dtype)
@@ -76,11 +80,21 @@ def vjp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool
     with enable_grad():
         xs, many_in = _inputs(inputs, create_graph)
         out = func(*xs)
-        outs, _ = _outputs(out)
+        outs, many_out = _outputs(out)
+        if v is None and (many_out or out._a.size != 1):
+            raise RuntimeError("The vector v can only be None if the user-provided function returns a single Tensor "
+                               "with a single element.")
         vs = None if v is None else _outputs(v)[0]
         gs = grad(outs, xs, vs, create_graph=create_graph, allow_unused=True)
         gs = tuple([zeros(x._a.shape, dtype=x.dtype) if g is None else g for g, x in zip(gs, xs, strict=True)])
-    return out, (gs if many_in else gs[0])
+    return _plain(out, create_graph), (gs if many_in else gs[0])
+
+
+def _plain(out: Any, create_graph: bool) -> Any:
+    """The outputs, outside the graph unless it is asked for."""
+    if create_graph:
+        return out
+    return out.detach() if isinstance(out, Tensor) else tuple([o.detach() for o in out])
 
 
 def jvp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False,
@@ -88,6 +102,9 @@ def jvp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool
     """The outputs, and the product of the Jacobian with ``v``: by two backward passes."""
     with enable_grad():
         xs, many_in = _inputs(inputs, create_graph)
+        if v is None and (many_in or xs[0]._a.size != 1):
+            raise RuntimeError("The vector v can only be None if the input to the user-provided function is a single "
+                               "Tensor with a single element.")
         out = func(*xs)
         outs, many_out = _outputs(out)
         vs = [x.new_ones(x._a.shape) for x in xs] if v is None else list(_outputs(v)[0])
@@ -97,7 +114,7 @@ def jvp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool
         products = grad([g for g, _ in pairs], dummies, [w for _, w in pairs], create_graph=create_graph,
                         allow_unused=True)
         products = tuple([o.new_zeros(o._a.shape) if p is None else p for p, o in zip(products, outs, strict=True)])
-    return out, (products if many_out else products[0])
+    return _plain(out, create_graph), (products if many_out else products[0])
 
 
 def hvp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False,
@@ -113,7 +130,7 @@ def hvp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool
                              allow_unused=True) if pairs else (None,) * len(xs)
         products = tuple([zeros(x._a.shape, dtype=x.dtype) if p is None else p
                           for p, x in zip(products, xs, strict=True)])
-    return out, (products if many else products[0])
+    return _plain(out, create_graph), (products if many else products[0])
 
 
 vhp = hvp

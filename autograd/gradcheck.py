@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tritium.autograd.engine import grad
-from tritium.tensor.creation import from_numpy
+from tritium.tensor.from_data import from_numpy
 from tritium.tensor.tensor import Tensor
 
 
@@ -60,12 +60,12 @@ def gradcheck(func: Callable[..., Any], inputs: Any, *, eps: float = 1e-6, atol:
     ins = _tensors(inputs)
     checked = [x for x in ins if isinstance(x, Tensor) and x.requires_grad]
     if not checked:
-        raise ValueError("gradcheck expects at least one input tensor to require gradient, but none of the them have "
+        raise ValueError("gradcheck expects at least one input tensor to require gradient, but none of them have "
                          "requires_grad=True.")
     for x in checked:
         if x._a.dtype != np.float64:
-            warnings.warn("Input requires gradient and is not a double precision floating point. This check will likely "
-                          "fail if all the inputs are not of double precision floating point.", stacklevel=2)
+            warnings.warn("Input requires gradient and is not a double precision floating point. This check will "
+                          "likely fail if all the inputs are not of double precision floating point.", stacklevel=2)
         if 0 in x._a.strides and x._a.size > 1:
             raise RuntimeError("The input has a dimension with stride 0. gradcheck only supports inputs that are "
                                "non-overlapping to be able to compute the numerical gradients correctly.")

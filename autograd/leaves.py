@@ -1,8 +1,8 @@
 """Where gradients arrive: hooks of leaves, and the adding up into ``grad``.
 
-A leaf takes a gradient that nobody else can see as its ``grad``, and copies any other: one that the caller brought, that
-a hook kept, that waits for another leaf, or that shares its memory with something. Who can see it, the reference counts
-tell. As in PyTorch, a ``grad`` has the strides of its leaf where those leave no gaps.
+A leaf takes a gradient that nobody else can see as its ``grad``, and copies any other: one that the caller brought,
+that a hook kept, that waits for another leaf, or that shares its memory with something. Who can see it, the reference
+counts tell. As in PyTorch, a ``grad`` has the strides of its leaf where those leave no gaps.
 """
 from __future__ import annotations
 

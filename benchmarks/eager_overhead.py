@@ -7,6 +7,7 @@ import statistics
 import timeit
 
 import torch
+
 import tritium
 
 
@@ -38,7 +39,7 @@ def main() -> None:
     print(f"{'8 floats, microseconds':28s} {'tritium':>8s} {'torch':>8s} {'ratio':>6s}")
     for name in ours:
         number = 2000 if "backward" in name else 20000
-        pairs = [(timeit.timeit(ours[name], number=number) / number, timeit.timeit(theirs[name], number=number) / number)
+        pairs = [tuple(timeit.timeit(side[name], number=number) / number for side in (ours, theirs))
                  for _ in range(rounds)]
         t, p = statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
         print(f"{name:28s} {1e6 * t:8.2f} {1e6 * p:8.2f} {statistics.median(a / b for a, b in pairs):6.2f}")

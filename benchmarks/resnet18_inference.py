@@ -7,6 +7,7 @@ channels_last, in turn within one process, with the same weights, images and num
 A turn is ``--calls`` forward passes after an unmeasured one (which also lets the other library's threads go to sleep);
 ratios are medians over rounds of the turns of one round. PyTorch's model is written here: torchvision is not needed.
 """
+
 import argparse
 import os
 import statistics
@@ -14,8 +15,9 @@ import time
 
 import numpy as np
 import torch
-import tritium
 from torch import nn
+
+import tritium
 
 
 class Block(nn.Module):
@@ -28,7 +30,7 @@ class Block(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.conv2 = nn.Conv2d(planes, planes, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(planes)
-        self.downsample = None
+        self.downsample: nn.Module | None = None
         if stride != 1 or inputs != planes:
             self.downsample = nn.Sequential(nn.Conv2d(inputs, planes, 1, stride, bias=False), nn.BatchNorm2d(planes))
 
@@ -59,7 +61,7 @@ class ResNet18(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # type: ignore[operator]
         return self.fc(torch.flatten(self.avgpool(x), 1))
 
 
@@ -81,7 +83,7 @@ def main() -> None:
     theirs.eval()
     last = ResNet18().eval()
     last.load_state_dict(theirs.state_dict())
-    last = last.to(memory_format=torch.channels_last)
+    last = last.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     ours = tritium.models.resnet18().eval()
     ours.load_state_dict({k: tritium.tensor(v.numpy()) for k, v in theirs.state_dict().items()})
     images = np.random.default_rng(0).standard_normal((args.batch, 3, args.size, args.size), dtype=np.float32)

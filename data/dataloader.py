@@ -6,9 +6,9 @@ draws one number from the generator (PyTorch's seed for worker processes) and th
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from itertools import islice, repeat
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 
@@ -73,8 +73,9 @@ class DataLoader(Generic[T]):
         elif batch_size is None and drop_last:
             raise ValueError("batch_size=None option disables auto-batching and is mutually exclusive with drop_last")
         if sampler is None:
+            samples: Any = dataset
             sampler = (_Endless() if self._streamed
-                       else RandomSampler(dataset, generator=generator) if shuffle else SequentialSampler(dataset))
+                       else RandomSampler(samples, generator=generator) if shuffle else SequentialSampler(samples))
         if batch_size is not None:
             batch_sampler = BatchSampler(sampler, batch_size, drop_last)
         self.batch_size = batch_size
@@ -101,7 +102,7 @@ class DataLoader(Generic[T]):
         """The number of batches; a stream has one if it has a length itself (TypeError otherwise)."""
         if not self._streamed:
             return len(self.sampler if self.batch_sampler is None else self.batch_sampler)  # type: ignore[arg-type]
-        samples = self._announced = len(self.dataset)
+        samples = self._announced = len(cast(Sized, self.dataset))
         if self.batch_size is None:
             return samples
         return samples // self.batch_size if self.drop_last else -(-samples // self.batch_size)
@@ -128,10 +129,10 @@ def _check_workers(num_workers: int, timeout: float, prefetch_factor: int | None
         raise ValueError("timeout can only be used with multi-process loading (num_workers > 0), but got num_workers=0")
 
 
-class _Endless(Sampler[None]):
+class _Endless(Sampler[Any]):
     """The sampler of a stream, which is not asked for anything in particular."""
 
-    def __iter__(self) -> Iterator[None]:
+    def __iter__(self) -> Iterator[Any]:
         return repeat(None)
 
 
@@ -145,7 +146,8 @@ class _LoaderIterator(Iterator[Any]):
             warnings.warn("'pin_memory' argument is set as true but no accelerator is found, then device pinned memory "
                           "won't be used.", stacklevel=3)
         batched = loader.batch_sampler is not None
-        self._indices = iter(loader.batch_sampler if batched else loader.sampler)  # type: ignore[arg-type]
+        sampler: Any = loader.batch_sampler if batched else loader.sampler
+        self._indices: Iterator[Any] = iter(sampler)
         self._base_seed = draw_seed(loader.generator)
         self._stream = iter(loader.dataset) if loader._streamed else None
 

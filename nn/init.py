@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from tritium.tensor.creation import empty_like, from_numpy
+from tritium.tensor.creation import empty_like
 from tritium.tensor.creation import eye as eye_matrix
+from tritium.tensor.from_data import from_numpy
 from tritium.tensor.grad_mode import no_grad
 from tritium.tensor.ops.pointwise import where
 from tritium.tensor.ops.random import randperm

@@ -215,8 +215,12 @@ def _settings(options: argparse.Namespace, silent: bool) -> Settings:
     with refusing(RuntimeError, NotImplementedError, prefix=f"--device {options.device}: "):
         device = as_available(options.device)
 
+    told: set[str] = set()
+
     def warn(text: str) -> None:
-        print(f"tritium probe: warning: {text}", file=sys.stderr)
+        if text not in told:
+            told.add(text)
+            print(f"tritium probe: warning: {text}", file=sys.stderr)
 
     return Settings(feature_batch_size=options.feature_batch_size, device=device,
                     cache=None if options.no_cache else options.cache_dir or default_cache(), live=options.no_cache,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -19,7 +20,7 @@ from tritium import hub, nn
 from tritium.probe.backbone import Backbone, head_name, without_head
 from tritium.probe.data import Images
 from tritium.probe.errors import ProbeError
-from tritium.tensor.creation import from_numpy, tensor
+from tritium.tensor.from_data import from_numpy, tensor
 from tritium.tensor.grad_mode import no_grad
 from tritium.tensor.reader import CheckpointError
 from tritium.tensor.serialization import load_safetensors, safetensors_metadata, save_safetensors
@@ -37,6 +38,7 @@ def extract_features(model: nn.Module, dataset: Any, batch_size: int = 64, *, de
     as it is. ``progress``: a bar on stderr."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
+    body: AbstractContextManager[nn.Module]
     try:
         head_name(model)
         body = without_head(model)

@@ -18,7 +18,7 @@ from typing import Any
 from tritium.probe.backbone import Backbone
 from tritium.probe.data import Data
 from tritium.probe.errors import ProbeError, refusing
-from tritium.probe.features import LiveFeatures, cached_features
+from tritium.probe.features import Features, LiveFeatures, cached_features
 from tritium.probe.head import LinearProbe, Recipe
 from tritium.probe.scores import Scores
 from tritium.tensor.files import atomic
@@ -82,7 +82,7 @@ def run(data: Data, backbone: Backbone, recipe: Recipe | None = None, settings: 
 def _run(data: Data, backbone: Backbone, recipe: Recipe, settings: Settings, digest: str,
          folder: RunFolder | None) -> Result:
     started = time.perf_counter()
-    sources = []
+    sources: list[Features | LiveFeatures] = []
     for part, images in (("train", data.train), ("val", data.val)):
         if settings.live:
             sources.append(LiveFeatures(backbone, images, settings.device, skip_bad=settings.skip_bad,

@@ -1,12 +1,16 @@
-"""Write the type stubs of what ``tensor/methods.py`` attaches at run time: ``tensor/signatures.pyi`` (Tensor's methods) and
-``tensor/functions.pyi`` (``tritium.<name>``). Run it after adding an op; a test compares the files with the ops.
+"""Write the type stubs of what ``tensor/methods.py`` attaches at run time.
+
+``tensor/signatures.pyi`` has Tensor's methods, ``tensor/functions.pyi`` the functions ``tritium.<name>``. Run it after
+adding an op; a test compares the files with the ops.
 
     python scripts/make_signatures.py [--check]
 """
 import argparse
+import ast
 import inspect
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 import tritium
@@ -32,6 +36,12 @@ from tritium.tensor.tensor import Tensor
 KNOWN = {"Any", "Tensor", "None", "Generator"}
 ALIASES = {"bool": "_bool", "complex": "_complex", "float": "_float", "int": "_int", "str": "_str", "tuple": "_tuple",
            "dtype": "_dtype", "memory_format": "_memory_format"}
+
+
+def file(body: str) -> str:
+    """The stub: the head's imports as far as the body needs them, and the body."""
+    used = set(re.findall(r"\w+", body))
+    return "".join(line for line in HEAD.splitlines(True) if " import " not in line or line.split()[-1] in used) + body
 
 
 def annotation(text: object) -> str:
@@ -69,6 +79,16 @@ def signature(name: str, function: object, method: bool) -> str:
     return f"def {name}({', '.join(parts)}) -> {annotation(found.return_annotation)}: ..."
 
 
+def wrapped(line: str, indent: str = "") -> str:
+    """A definition, over several lines where one would be longer than 120 characters."""
+    if len(indent + line) <= 120:
+        return f"{indent}{line}\n"
+    head, rest = line.split("(", 1)
+    parameters, tail = rest.rsplit(") -> ", 1)
+    whole = ", ".join(p.replace(" ", "\0") for p in parameters.split(", "))
+    inner = textwrap.fill(whole, 120, initial_indent=indent + "    ", subsequent_indent=indent + "    ")
+    return f"{indent}{head}(\n{inner}\n{indent}) -> {tail}\n".replace("\0", " ")
+
 def methods() -> str:
     own = Tensor.__dict__.keys() - set(_written_in_the_class())
     lines = ["class Methods:\n"]
@@ -83,24 +103,24 @@ def methods() -> str:
                 text = f"def {name}(self, other: object) -> Tensor: ...  # type: ignore[override]"
             elif name.startswith("__"):
                 text = text.replace("-> Any", "-> Tensor")
-            lines.append("    " + text + "\n")
-    return HEAD + "".join(lines)
+            lines.append(wrapped(text, "    "))
+    return file("".join(lines))
 
 
 def _written_in_the_class() -> set[str]:
-    tree = __import__("ast").parse((HERE / "tensor.py").read_text())
-    cls = next(n for n in tree.body if getattr(n, "name", "") == "Tensor")
-    names = {"__module__", "__qualname__", "__annotations__", "__dict__", "__weakref__", "__doc__", "__static_attributes__",
-             "__firstlineno__"}
+    tree = ast.parse((HERE / "tensor.py").read_text())
+    cls = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Tensor")
+    names = {"__module__", "__qualname__", "__annotations__", "__dict__", "__weakref__", "__doc__",
+             "__static_attributes__", "__firstlineno__"}
     for n in cls.body:
         names.add(getattr(n, "name", ""))
         for target in getattr(n, "targets", [getattr(n, "target", None)]):
-            names |= {t.id for t in __import__("ast").walk(target) if hasattr(t, "id")} if target is not None else set()
+            names |= {t.id for t in ast.walk(target) if isinstance(t, ast.Name)} if target is not None else set()
     return names
 
 
 def module_functions() -> str:
-    return HEAD + "".join(signature(name, f, False) + "\n" for name, f in sorted(functions.items()))
+    return file("".join(wrapped(signature(name, f, False)) for name, f in sorted(functions.items())))
 
 
 def main() -> int:

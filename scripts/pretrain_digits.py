@@ -5,7 +5,7 @@
 It learns from the training part of the digits (the first 1,437 images, of which 721 are a 0, 1, 2, 3 or 4), turned by
 multiples of 90 degrees and mirrored, and has to tell which digit it sees and how it was turned: 40 classes. Five
 classes alone would leave features that know little beyond them. Small shifts, turns and scalings vary the images. The
-result depends on the seed alone.
+result depends on the seed, and on the last bits of the kernels: another version makes other weights, about as good.
 """
 from __future__ import annotations
 

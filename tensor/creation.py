@@ -14,14 +14,9 @@ from tritium.tensor.device import as_available
 from tritium.tensor.dtype import as_dtype, dtype, get_default_dtype
 from tritium.tensor.from_data import (
     array_of,
-    as_tensor,
-    asarray,
     finish,
-    from_numpy,
-    frombuffer,
     infer_dtype,
     legacy_tensor,
-    tensor,
 )
 from tritium.tensor.grad_mode import mode
 from tritium.tensor.graph import wrap
@@ -63,7 +58,7 @@ def _sizes(name: str, sizes: tuple[Any, ...], size: Any = None) -> tuple[int, ..
     Raises TypeError when there is none, or one of something else than ints; RuntimeError for a negative size."""
     if size is not None:
         sizes = (size,) if isinstance(size, (tuple, list)) else (None,)
-    if len(sizes) == 1 and (sizes[0] is None or isinstance(sizes[0], bool) or getattr(sizes[0], "ndim", 0)):
+    if len(sizes) == 1 and (sizes[0] is None or isinstance(sizes[0], bool) or getattr(sizes[0], "ndim", False)):
         raise TypeError(f"{name}(): argument 'size' (position 1) must be tuple of ints, not "
                         f"{type(size if size is not None else sizes[0]).__name__}")
     if not sizes:

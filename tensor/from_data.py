@@ -96,7 +96,8 @@ def infer_dtype(data: Any) -> dtype:
             found = max(found, 1)
         else:
             raise RuntimeError(f"Could not infer dtype of {type(x).__name__}")
-    by_number = (dtypes.bool_, dtypes.int64, get_default_dtype(), dtypes.default_complex())[found] if found >= 0 else None
+    ladder = (dtypes.bool_, dtypes.int64, get_default_dtype(), dtypes.default_complex())
+    by_number = ladder[found] if found >= 0 else None
     if named is not None:
         return named if by_number is None else dtypes.promote_types(named, by_number)
     return by_number or get_default_dtype()
@@ -111,9 +112,7 @@ def _number(x: Any, kind: str) -> None:
     elif kind in "biu":
         if isinstance(x, complex) or not (isinstance(x, float) or hasattr(x, "__index__")):
             raise TypeError(f"'{type(x).__name__}' object cannot be interpreted as an integer")
-    elif kind != "c" and (isinstance(x, complex) or not hasattr(x, "__float__")):
-        raise TypeError(f"must be real number, not {type(x).__name__}")
-    elif kind == "c" and not hasattr(x, "__float__") and not isinstance(x, complex):
+    elif kind != "c" if isinstance(x, complex) else not hasattr(x, "__float__"):
         raise TypeError(f"must be real number, not {type(x).__name__}")
 
 
@@ -250,9 +249,10 @@ def asarray(obj: Any, *, dtype: Any = None, device: Any = None, copy: bool | Non
         t = as_tensor(obj, dtype, device)
         if copy is False and not shares:
             raise ValueError("can't alias arbitrary sequence into a tensor.")
-        if copy is False and from_numpy_dtype(obj.dtype if isinstance(obj, np.ndarray) else obj._a.dtype) is not t.dtype:
+        if copy is False:
             have = from_numpy_dtype(obj.dtype if isinstance(obj, np.ndarray) else obj._a.dtype)
-            raise ValueError(f"can't alias tensor with dtype '{have.title}' into dtype '{t.dtype.title}'.")
+            if have is not t.dtype:
+                raise ValueError(f"can't alias tensor with dtype '{have.title}' into dtype '{t.dtype.title}'.")
         if isinstance(obj, Tensor) and t._rg and not requires_grad:
             t = t.detach()
     if requires_grad and not t._rg:

@@ -15,8 +15,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Mode(threading.local):
-    enabled = True
+    enabled = True  # whether operations are recorded
     inference = False
+    wanted = True  # what ``enable_grad`` asked for inside inference mode, where nothing is recorded all the same
 
 
 mode = _Mode()
@@ -24,7 +25,7 @@ mode = _Mode()
 
 def is_grad_enabled() -> bool:
     """Whether operations on tensors that require grad are being recorded in this thread."""
-    return mode.enabled
+    return mode.wanted if mode.inference else mode.enabled
 
 
 def is_inference_mode_enabled() -> bool:
@@ -32,11 +33,27 @@ def is_inference_mode_enabled() -> bool:
     return mode.inference
 
 
+State = tuple[bool, bool, bool]
+
+
+def _state() -> State:
+    return mode.enabled, mode.inference, mode.wanted
+
+
+def _restore(state: State) -> None:
+    mode.enabled, mode.inference, mode.wanted = state
+
+
+def _put(value: bool) -> None:
+    mode.wanted = value
+    mode.enabled = value and not mode.inference
+
+
 class _Switch:
     """A context manager and decorator that sets the mode and puts it back; it may be entered again and nested."""
 
     def __init__(self) -> None:
-        self._before: list[tuple[bool, bool]] = []
+        self._before: list[State] = []
 
     def _set(self) -> None:
         raise NotImplementedError
@@ -45,11 +62,11 @@ class _Switch:
         return type(self)()
 
     def __enter__(self) -> None:
-        self._before.append((mode.enabled, mode.inference))
+        self._before.append(_state())
         self._set()
 
     def __exit__(self, *error: object) -> None:
-        mode.enabled, mode.inference = self._before.pop()
+        _restore(self._before.pop())
 
     def __call__(self, function: F) -> F:
         if inspect.isclass(function):
@@ -108,14 +125,14 @@ class no_grad(_Switch):
         super().__init__()
 
     def _set(self) -> None:
-        mode.enabled = False
+        _put(False)
 
 
 class enable_grad(no_grad):
     """Record again inside a ``no_grad`` block."""
 
     def _set(self) -> None:
-        mode.enabled = True
+        _put(True)
 
 
 class set_grad_enabled(_Switch):
@@ -123,9 +140,12 @@ class set_grad_enabled(_Switch):
 
     def __init__(self, mode: bool) -> None:
         super().__init__()
-        self.mode = bool(mode)
-        self._initial: tuple[bool, bool] | None = (_get(), _get_inference())
-        _put(self.mode)
+        if not isinstance(mode, bool):
+            raise TypeError("set_grad_enabled(): argument 'enabled' (position 1) must be bool, not "
+                            f"{type(mode).__name__}")
+        self.mode = mode
+        self._initial: State | None = _state()
+        _put(mode)
 
     def __enter__(self) -> None:
         # the state to go back to is the one from before the call
@@ -133,35 +153,23 @@ class set_grad_enabled(_Switch):
             self._before.append(self._initial)
             self._initial = None
         else:
-            self._before.append((_get(), _get_inference()))
+            self._before.append(_state())
         _put(self.mode)
 
     def __call__(self, function: F) -> F:
         if self._initial is not None:  # used as a decorator: the call itself changes nothing
-            _put(self._initial[0])
+            _restore(self._initial)
             self._initial = None
         return super().__call__(function)
 
     def _clone(self) -> _Switch:
-        before = _get()
+        before = _state()
         copy = set_grad_enabled(self.mode)
-        copy._initial = (before, _get_inference())
+        copy._initial = before
         return copy
 
     def _set(self) -> None:
         _put(self.mode)
-
-
-def _get() -> bool:
-    return mode.enabled
-
-
-def _get_inference() -> bool:
-    return mode.inference
-
-
-def _put(value: bool) -> None:
-    mode.enabled = value
 
 
 class inference_mode(_Switch):
@@ -184,4 +192,4 @@ class inference_mode(_Switch):
 
     def _set(self) -> None:
         mode.inference = self.on
-        mode.enabled = not self.on
+        mode.enabled = mode.wanted = not self.on

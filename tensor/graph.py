@@ -29,8 +29,8 @@ RELEASED = (
     "tensors after calling backward.")
 
 
-COMPLEX = ("{}: gradients through complex tensors are not implemented: complex tensors carry data only. Use detach() or "
-           "no_grad() where no gradient is wanted.")
+COMPLEX = ("{}: gradients through complex tensors are not implemented: complex tensors carry data only. Use detach() "
+           "or no_grad() where no gradient is wanted.")
 
 
 class Node:
@@ -231,7 +231,8 @@ def refresh_view(t: Tensor) -> None:
     base = t._base
     assert base is not None
     if t._made == NO_GRAD_VIEW and base._edge is not None:
-        raise RuntimeError(t._made.replace("is being modified", "its base or another view of its base has been modified"))
+        raise RuntimeError(t._made.replace("is being modified",
+                                           "its base or another view of its base has been modified"))
     t._base_edge = base._edge
     if base._edge is None:
         return
@@ -304,8 +305,8 @@ def _modified(t: Tensor, version: int, node: Node, output: int) -> str:
         source = f", which is {changed},"
     return (f"one of the variables needed for gradient computation has been modified by an inplace operation: "
             f"[{t.type().replace('tritium', 'torch')} [{shape}]]{source} is at version {t._version}; expected version "
-            f"{version} instead. Hint: enable anomaly detection to find the operation that failed to compute its gradient, "
-            "with torch.autograd.set_detect_anomaly(True, check_nan=False).")
+            f"{version} instead. Hint: enable anomaly detection to find the operation that failed to compute its "
+            "gradient, with torch.autograd.set_detect_anomaly(True, check_nan=False).")
 
 
 # --- views ----------------------------------------------------------------------------------
@@ -349,7 +350,8 @@ def make_views(t: Tensor, arrays: list[Any], kind: type[Node], ctx: Any) -> tupl
     for i, v in enumerate(views):
         v._made = (f"Output {i} of {kind.__name__.removesuffix('Backward0')} is a view and is being modified inplace. "
                    "This view is the output of a function that returns multiple views. Such functions do not allow the "
-                   "output views to be modified inplace. You should replace the inplace operation by an out-of-place one.")
+                   "output views to be modified inplace. You should replace the inplace operation by an out-of-place "
+                   "one.")
     return record(views, kind, (t,), ctx=ctx) if t._rg and views else views
 
 
@@ -376,10 +378,10 @@ def materialize(t: Tensor) -> None:
 # --- in-place operations --------------------------------------------------------------------
 
 NO_GRAD_VIEW = (
-    "A view was created in no_grad mode and is being modified inplace with grad mode enabled. Given that this use case is "
-    "ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the view and the inplace either "
-    "both inside the no_grad block (if you don't want the inplace to be tracked) or both outside (if you want the inplace "
-    "to be tracked).")
+    "A view was created in no_grad mode and is being modified inplace with grad mode enabled. Given that this use case "
+    "is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the view and the inplace "
+    "either both inside the no_grad block (if you don't want the inplace to be tracked) or both outside (if you want "
+    "the inplace to be tracked).")
 
 
 def check_inplace(t: Tensor, overlap: bool = True) -> None:

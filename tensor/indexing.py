@@ -1,7 +1,7 @@
 """``x[...]``: basic indexing makes views, index tensors and masks make copies, and both can be assigned to.
 
-As in PyTorch, integers, slices, ``None`` and ``...`` are applied first; index tensors, lists and masks are then applied to
-what is left, by NumPy's rules.
+As in PyTorch, integers, slices, ``None`` and ``...`` are applied first; index tensors, lists and masks are then applied
+to what is left, by NumPy's rules.
 https://docs.pytorch.org/docs/stable/tensor_view.html, https://numpy.org/doc/stable/user/basics.indexing.html
 """
 from __future__ import annotations
@@ -276,8 +276,10 @@ def _arrange(a: Any, key: tuple[Any, ...], r: Any) -> Any:
     strides = element_strides(a)
     width = places[0].ndim
     own = [strides[i] for i in rest[:lead]] + [0] * width + [strides[i] for i in rest[lead:]]
-    others = [[0] * lead + [s if n != 1 else 0 for s, n in zip(p.strides, p.shape, strict=True)]
-              + [0] * (r.ndim - lead - width) for p in places]
+    # an index array stands with size 1 in the other dimensions, as a reshaped tensor does
+    others = [[p.size * p.itemsize if n == 1 else 0 for n in r.shape[:lead]]
+              + [s if n != 1 else 0 for s, n in zip(p.strides, p.shape, strict=True)]
+              + [p.itemsize if n == 1 else 0 for n in r.shape[lead + width:]] for p in places]
     wanted = dense_strides(r.shape, own, *others)
     if wanted == element_strides(r):
         return r
@@ -412,7 +414,7 @@ def index_put_(t: Tensor, key: tuple[Any, ...], value: Any, accumulate: bool = F
             a[key] = v
     except IndexError as error:
         raise _shapes_error(key, error) from None
-    except ValueError:
+    except (ValueError, TypeError):
         raise RuntimeError(f"shape mismatch: value tensor of shape {list(v.shape)} cannot be broadcast to indexing "
                            f"result of shape {list(a[key].shape)}") from None
     bump(t)

@@ -90,6 +90,7 @@ def element_strides(array: Any) -> tuple[int, ...]:
         return tuple([s // size for s in strides]) if any(strides) else contiguous_strides(shape)
     if 0 in strides:
         found: list[int] = []
+        before = 1
         for n, s in zip(reversed(shape), reversed(strides), strict=True):
             found.append(s // size if s or n != 1 else found[-1] * before if found else 1)
             before = n
@@ -142,9 +143,7 @@ def shape_of(args: tuple[Any, ...], what: str = "size") -> tuple[int, ...]:
     """The shape in ``f(2, 3)``, ``f((2, 3))``, ``f([2, 3])`` or ``f(Size([2, 3]))``, as ints.
 
     Raises TypeError for anything that is no integer."""
-    if len(args) == 1 and not hasattr(args[0], "__index__"):
-        args = args[0]
-    elif len(args) == 1 and isinstance(args[0], (tuple, list)):
+    if len(args) == 1 and (not hasattr(args[0], "__index__") or isinstance(args[0], (tuple, list))):
         args = args[0]
     elif len(args) == 1 and getattr(args[0], "ndim", 0) == 1:
         args = tuple(args[0].tolist())

@@ -3,7 +3,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tritium.tensor.tensor import Tensor, Version, new_tensor
+from tritium.tensor.from_data import NOT_FLOATING
+from tritium.tensor.tensor import Tensor, new_tensor
 
 
 class _Meta(type):
@@ -27,12 +28,11 @@ class Parameter(Tensor, metaclass=_Meta):
             data = empty(0)
         if not isinstance(data, Tensor):
             raise TypeError(f"Parameter data must be a Tensor, got {type(data).__name__}")
-        source = data.data
+        source = data.detach()
         self = new_tensor(cls)
-        self._a = source._a
-        self._vc = v = Version()
-        assert source._vc is not None
-        v.memory, v.shared = source._vc.memory, True
+        self._a, self._vc = source._a, source._vc
+        if requires_grad and self._a.dtype.kind in "biu":
+            raise RuntimeError(NOT_FLOATING)
         self.requires_grad = requires_grad
         return self
 
@@ -48,7 +48,7 @@ class Parameter(Tensor, metaclass=_Meta):
         memo[id(self)] = out
         return out
 
-    def __repr__(self, *, tensor_contents: str | None = None) -> str:
+    def __repr__(self, *, tensor_contents: str | None = None) -> str:  # type: ignore[override]  # it is the same
         return "Parameter containing:\n" + Tensor.__repr__(self)
 
 

@@ -275,8 +275,8 @@ class Tensor(Methods):
                 "differentiation use var_no_grad = var.detach()."))
         if value and self._a.dtype.kind in "biuc":
             if self._a.dtype.kind == "c":
-                raise NotImplementedError("gradients of complex tensors are not implemented: complex tensors carry data "
-                                          "only")
+                raise NotImplementedError("gradients of complex tensors are not implemented: complex tensors carry "
+                                          "data only")
             raise RuntimeError(f"only Tensors of {kinds} dtype can require gradients")
         self._rg = value
 
@@ -320,9 +320,9 @@ class Tensor(Methods):
             if value is self:
                 raise RuntimeError("can't assign Variable as its own grad")
             if value._a.shape != self._a.shape:
-                raise RuntimeError(f"attempting to assign a gradient of size '{list(value._a.shape)}' to a tensor of size "
-                                   f"'{list(self._a.shape)}'. Please ensure that the gradient and the tensor are the same "
-                                   "size")
+                raise RuntimeError(f"attempting to assign a gradient of size '{list(value._a.shape)}' to a tensor of "
+                                   f"size '{list(self._a.shape)}'. Please ensure that the gradient and the tensor are "
+                                   "the same size")
             if value._a.dtype != self._a.dtype:
                 from tritium.tensor.ops.arguments import TYPE_NAMES
 

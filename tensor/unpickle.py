@@ -48,8 +48,8 @@ class Unpickler:
                  persistent: Callable[[Any], Any] | None = None,
                  build: Callable[[Any, Any], Any] | None = None,
                  inert: tuple[type, ...] = (), encoding: str = "utf-8") -> None:
-        self.reader = reader
-        self.read = reader.read
+        self.reader: Reader = reader
+        self.read: Callable[[int], bytes] = reader.read
         self.find = find
         self.persistent = persistent
         self.build = build

@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
 import tritium
 
 ROOT = Path(tritium.__file__).parent
@@ -17,7 +18,8 @@ MAY_USE["data"] -= {"nn", "optim"}
 MAY_USE["hub"] = {"kernels", "tensor", "hub"}
 # A call from below upwards that the design names: Tensor.backward and the hooks ask the engine when they are called.
 EXCEPTIONS = {("tensor/tensor.py", "autograd")}
-OUTSIDE = {"__version__", "utils", "transforms", "datasets", "cuda", "backends", "linalg", "testing", "__init__", "__main__"}
+OUTSIDE = {"__version__", "utils", "transforms", "datasets", "cuda", "backends", "linalg", "testing", "__init__",
+           "__main__"}
 
 
 def python_files() -> list[Path]:

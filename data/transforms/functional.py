@@ -319,10 +319,10 @@ def pad(img: Any, padding: int | Sequence[int], fill: Any = 0, padding_mode: str
 
     array = np.asarray(img)
     border = [(top, bottom), (left, right)] + [(0, 0)] * (array.ndim - 2)
-    out = Image.fromarray(np.pad(array, border, padding_mode))  # type: ignore[call-overload]
+    padded = Image.fromarray(np.pad(array, border, padding_mode))  # type: ignore[call-overload]
     if img.mode == "P":
-        out.putpalette(img.getpalette())
-    return out
+        padded.putpalette(img.getpalette())
+    return padded
 
 
 def _expand(img: Any, border: tuple[int, int, int, int], fill: Any) -> Any:

@@ -13,6 +13,7 @@ convolution (bias, residual, activation) is done to a block before it leaves. Th
 
 float16 and bfloat16 are computed in float32 and rounded once. ``conv_plain`` is the same in its plainest form.
 """
+
 from __future__ import annotations
 
 from typing import Any
@@ -41,7 +42,9 @@ class Prepared:
     ``keep`` says that it will be used again: forms are then made for speed of use, not of making. ``scale`` (O,)
     multiplies the output channels (a folded batch norm). Later writes to the weight are not seen."""
 
-    def __init__(self, weight: np.ndarray, groups: int = 1, keep: bool = False, scale: np.ndarray | None = None) -> None:
+    def __init__(
+        self, weight: np.ndarray, groups: int = 1, keep: bool = False, scale: np.ndarray | None = None
+    ) -> None:
         dtype = compute_dtype(weight.dtype)
         if scale is not None:
             weight = weight * scale[:, None, None, None]
@@ -119,9 +122,18 @@ def prepare(weight: np.ndarray, groups: int = 1, scale: np.ndarray | None = None
 
 
 @quiet
-def conv2d(x: np.ndarray, weight: np.ndarray | Prepared, bias: np.ndarray | None = None, stride: Pair = (1, 1),
-           padding: Pads = (0, 0, 0, 0), dilation: Pair = (1, 1), groups: int = 1, *,
-           residual: np.ndarray | None = None, activation: str | None = None) -> np.ndarray:  # fmt: skip
+def conv2d(
+    x: np.ndarray,
+    weight: np.ndarray | Prepared,
+    bias: np.ndarray | None = None,
+    stride: Pair = (1, 1),
+    padding: Pads = (0, 0, 0, 0),
+    dilation: Pair = (1, 1),
+    groups: int = 1,
+    *,
+    residual: np.ndarray | None = None,
+    activation: str | None = None,
+) -> np.ndarray:
     """x (N, C, H, W), weight (O, C / groups, kh, kw), bias (O,) -> (N, O, OH, OW) in NHWC storage.
 
     ``padding`` is (top, bottom, left, right). ``residual``, of the output's shape, is added; ``activation`` is None,
@@ -163,7 +175,7 @@ def forward(x: np.ndarray, w: Prepared, g: Geometry, out: np.ndarray, epilogue: 
         K, body = C * g.kh * g.kw, _planar
     else:
         K, body = g.kh * g.kw * C // w.groups, _im2col
-        if N * OH * OW < 96 * get_num_threads() and w.groups == 1:
+        if 96 * get_num_threads() > N * OH * OW and w.groups == 1:
             _few_pixels(x, w, g, out, epilogue)
             return
     cuts = blocks(N, OH, OW, max(128, min(1600, 300_000 // K)), get_num_threads())
@@ -178,7 +190,7 @@ def _winograd_size(N: int, OH: int, OW: int, C: int, O: int, w: Prepared) -> int
     best, size = N * OH * OW * 9 * C * (2 * O / 150 + 0.12) + 9 * C * O * 0.3, 0
     for m in (4, 2):
         t, tiles = m + 2, N * -(-OH // m) * -(-OW // m)
-        cost = tiles * (t * t * C * (2 * O / 130 + 0.3) + t * (t + m) * O * 0.12) + t * t * C * O * 0.35 + 20_000
+        cost = tiles * (t * t * C * (2 * O / 130 + 0.3) + t * (t + m) * O * 0.12) + t * t * C * O * 0.8 + 20_000
         if not w.keep and not w.has(m):
             cost += t * t * C * O * 0.6
         if cost < best:
@@ -186,8 +198,9 @@ def _winograd_size(N: int, OH: int, OW: int, C: int, O: int, w: Prepared) -> int
     return size
 
 
-def _im2col(x: np.ndarray, w: Prepared, g: Geometry, out: np.ndarray, epilogue: Epilogue,
-            n0: int, n1: int, y0: int, y1: int) -> None:  # fmt: skip
+def _im2col(
+    x: np.ndarray, w: Prepared, g: Geometry, out: np.ndarray, epilogue: Epilogue, n0: int, n1: int, y0: int, y1: int
+) -> None:
     """One block: rows y0..y1 of images n0..n1."""
     OW, O = out.shape[2:]
     G, block = w.groups, out[n0:n1, y0:y1]
@@ -219,8 +232,9 @@ def _few_pixels(x: np.ndarray, w: Prepared, g: Geometry, out: np.ndarray, epilog
     run(columns, parts(O, 1 if work < 1 << 18 else get_num_threads()))
 
 
-def _planar(x: np.ndarray, w: Prepared, g: Geometry, out: np.ndarray, epilogue: Epilogue,
-            n0: int, n1: int, y0: int, y1: int) -> None:  # fmt: skip
+def _planar(
+    x: np.ndarray, w: Prepared, g: Geometry, out: np.ndarray, epilogue: Epilogue, n0: int, n1: int, y0: int, y1: int
+) -> None:
     """One block for few channels: a kernel tap of one channel is a run of OW pixels, of an image split by column
     phase so that strided pixels become neighbours. The patches matrix comes out transposed, which BLAS takes."""
     OW, O = out.shape[2:]
@@ -270,4 +284,3 @@ def _depthwise(x: np.ndarray, w: Prepared, g: Geometry, out: np.ndarray, epilogu
         epilogue(block, n0, n1, y0, y1)
 
     run(body, blocks(N, OH, OW, max(16, 200_000 // C), get_num_threads()))
-

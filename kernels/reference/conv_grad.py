@@ -7,10 +7,10 @@ and on them the gradient is a plain convolution of ``dy``, of stride 1, with tha
 wgrad is a product of the patches matrix and ``dy``, in blocks of images that stay in cache. Sums are taken in a fixed
 order: the same inputs and number of threads give the same bits.
 """
+
 from __future__ import annotations
 
 from math import gcd
-from typing import Any
 
 import numpy as np
 
@@ -36,8 +36,15 @@ def _taps(residue: int, before: int, kernel: int, stride: int, dilation: int) ->
 
 
 @quiet
-def conv2d_input(dy: np.ndarray, weight: np.ndarray, size: Pair, stride: Pair = (1, 1), padding: Pads = (0, 0, 0, 0),
-                 dilation: Pair = (1, 1), groups: int = 1) -> np.ndarray:  # fmt: skip
+def conv2d_input(
+    dy: np.ndarray,
+    weight: np.ndarray,
+    size: Pair,
+    stride: Pair = (1, 1),
+    padding: Pads = (0, 0, 0, 0),
+    dilation: Pair = (1, 1),
+    groups: int = 1,
+) -> np.ndarray:
     """dy (N, O, OH, OW), weight (O, C / groups, kh, kw) -> dx (N, C, H, W) in NHWC storage; ``size`` is (H, W)."""
     dtype = compute_dtype(dy.dtype)
     d = dy.astype(dtype, copy=False).transpose(0, 2, 3, 1)
@@ -60,8 +67,15 @@ def conv2d_input(dy: np.ndarray, weight: np.ndarray, size: Pair, stride: Pair = 
 
 
 @quiet
-def conv2d_weight(x: np.ndarray, dy: np.ndarray, kernel: Pair, stride: Pair = (1, 1), padding: Pads = (0, 0, 0, 0),
-                  dilation: Pair = (1, 1), groups: int = 1) -> np.ndarray:  # fmt: skip
+def conv2d_weight(
+    x: np.ndarray,
+    dy: np.ndarray,
+    kernel: Pair,
+    stride: Pair = (1, 1),
+    padding: Pads = (0, 0, 0, 0),
+    dilation: Pair = (1, 1),
+    groups: int = 1,
+) -> np.ndarray:
     """x (N, C, H, W), dy (N, O, OH, OW) -> dw (O, C / groups, kh, kw), contiguous; ``kernel`` is (kh, kw)."""
     dtype = compute_dtype(x.dtype)
     N, O, OH, OW = dy.shape
@@ -93,8 +107,8 @@ def _products(x: np.ndarray, d: np.ndarray, g: Geometry, G: int) -> np.ndarray:
             patch_rows(x, g, n0, n1, 0, OH, OW, 1, rows[:, n0 * OH * OW : n1 * OH * OW])
 
         run(build, parts(N, threads if rows.size > 1 << 16 else 1))
-        cuts = parts(K, threads if rows.size * O > 1 << 20 else 1)
-        run(lambda a, b: np.matmul(dt, rows[0, :, a:b], out=dw[:, a:b]), cuts)
+        columns = parts(K, threads if rows.size * O > 1 << 20 else 1)
+        run(lambda a, b: np.matmul(dt, rows[0, :, a:b], out=dw[:, a:b]), columns)
         return dw.reshape(shape)
     cuts = blocks(N, OH, OW, min(2048, max(256, 600_000 // K)), threads)
     shares = parts(len(cuts), threads)

@@ -1,7 +1,8 @@
 """Convolution written as its definition says, slow and plain: what the fast kernels are tested against.
 
-    y[n, o, p, q] = b[o] + sum over c, i, j of x[n, c, p s - P + i d, q s - P + j d] w[o, c, i, j]
+y[n, o, p, q] = b[o] + sum over c, i, j of x[n, c, p s - P + i d, q s - P + j d] w[o, c, i, j]
 """
+
 from __future__ import annotations
 
 from typing import Any
@@ -22,8 +23,15 @@ def _windows(x: Any, kernel: Pair, stride: Pair, padding: Pads, dilation: Pair) 
     return view[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
 
 
-def conv2d(x: Any, weight: Any, bias: Any = None, stride: Pair = (1, 1), padding: Pads = (0, 0, 0, 0),
-           dilation: Pair = (1, 1), groups: int = 1) -> Any:  # fmt: skip
+def conv2d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Pair = (1, 1),
+    padding: Pads = (0, 0, 0, 0),
+    dilation: Pair = (1, 1),
+    groups: int = 1,
+) -> Any:
     """x (N, C, H, W), weight (O, C / groups, kh, kw) -> (N, O, OH, OW); padding is (top, bottom, left, right)."""
     view = _windows(x, weight.shape[2:], stride, padding, dilation)
     N, C, OH, OW, kh, kw = view.shape
@@ -33,8 +41,15 @@ def conv2d(x: Any, weight: Any, bias: Any = None, stride: Pair = (1, 1), padding
     return y if bias is None else y + bias[:, None, None]
 
 
-def conv2d_input(dy: Any, weight: Any, size: Pair, stride: Pair = (1, 1), padding: Pads = (0, 0, 0, 0),
-                 dilation: Pair = (1, 1), groups: int = 1) -> Any:  # fmt: skip
+def conv2d_input(
+    dy: Any,
+    weight: Any,
+    size: Pair,
+    stride: Pair = (1, 1),
+    padding: Pads = (0, 0, 0, 0),
+    dilation: Pair = (1, 1),
+    groups: int = 1,
+) -> Any:
     """Gradient with respect to the input, whose height and width are ``size``."""
     (N, O, OH, OW), (kh, kw) = dy.shape, weight.shape[2:]
     H, W = size
@@ -51,8 +66,15 @@ def conv2d_input(dy: Any, weight: Any, size: Pair, stride: Pair = (1, 1), paddin
     return dx.reshape(N, groups * dx.shape[2], *dx.shape[3:])[:, :, top : top + H, left : left + W]
 
 
-def conv2d_weight(x: Any, dy: Any, kernel: Pair, stride: Pair = (1, 1), padding: Pads = (0, 0, 0, 0),
-                  dilation: Pair = (1, 1), groups: int = 1) -> Any:  # fmt: skip
+def conv2d_weight(
+    x: Any,
+    dy: Any,
+    kernel: Pair,
+    stride: Pair = (1, 1),
+    padding: Pads = (0, 0, 0, 0),
+    dilation: Pair = (1, 1),
+    groups: int = 1,
+) -> Any:
     """Gradient with respect to the weight, whose height and width are ``kernel``."""
     OH, OW = dy.shape[2:]
     view = _windows(x, kernel, stride, padding, dilation)[:, :, :OH, :OW]

@@ -5,6 +5,7 @@ copies into its own order (packing). For the flat products of convolutions, many
 costs up to a third of the time: a batch of small products is faster than one large. That holds for the kernels it
 has for AVX-512; elsewhere nothing is cut.
 """
+
 from __future__ import annotations
 
 import numpy as np

@@ -130,7 +130,9 @@ def index(a: Array, key: tuple[Any, ...]) -> Array:
     contiguous where the index arrays stand side by side: they are made one, and ``take`` is faster than NumPy's
     general indexing."""
     if a.flags.c_contiguous and len(key) > 1:
-        arrays, dims, d = [], [], 0
+        arrays: list[Array] = []
+        dims: list[int] = []
+        d = 0
         for k in key:
             parts = (k,) if not isinstance(k, np.ndarray) or k.dtype.kind != "b" else k.nonzero()
             if isinstance(k, np.ndarray):

@@ -2,9 +2,10 @@
 
 NumPy hands float32, float64 and complex to its BLAS, which we hold to one thread and share out over our own: threads of
 OpenBLAS spin for 0.1 s after each product and take the cores from everything else. Integers go through a plain loop
-there, so they are multiplied as float64 when every partial sum is exact in it. The 16-bit types are multiplied in float32
-and rounded once.
+there, so they are multiplied as float64 when every partial sum is exact in it. The 16-bit types are multiplied in
+float32 and rounded once.
 """
+
 from __future__ import annotations
 
 from typing import Any

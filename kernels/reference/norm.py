@@ -9,9 +9,8 @@ of Chan, Golub and LeVeque (1979): one pass over memory, no cancellation.
 
 16-bit floats are computed in float32 and rounded once; statistics stay float32 (float64 for float64).
 """
-from __future__ import annotations
 
-from typing import Any
+from __future__ import annotations
 
 import numpy as np
 
@@ -101,8 +100,9 @@ def batch_apply(x: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> np.ndarr
     return _like(out, x)
 
 
-def affine(mean: np.ndarray, var: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None,
-           eps: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+def affine(
+    mean: np.ndarray, var: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(invstd, scale, shift), float64 (C,): batch norm is ``x * scale + shift``."""
     invstd = 1 / np.sqrt(var.astype(np.float64) + eps)
     scale = invstd if weight is None else invstd * weight.astype(np.float64)
@@ -111,8 +111,9 @@ def affine(mean: np.ndarray, var: np.ndarray, weight: np.ndarray | None, bias: n
 
 
 @quiet
-def batch_norm_train(x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None,
-                     eps: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+def batch_norm_train(
+    x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(y, mean, invstd, var): x (N, C, *) normalized by its own statistics; those are float64, var biased."""
     mean, var = batch_stats(x)
     invstd, scale, shift = affine(mean, var, weight, bias, eps)
@@ -120,19 +121,27 @@ def batch_norm_train(x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray 
 
 
 @quiet
-def batch_norm_eval(x: np.ndarray, mean: np.ndarray, var: np.ndarray, weight: np.ndarray | None,
-                    bias: np.ndarray | None, eps: float) -> np.ndarray:  # fmt: skip
+def batch_norm_eval(
+    x: np.ndarray, mean: np.ndarray, var: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float
+) -> np.ndarray:
     """x (N, C, *) normalized by given statistics."""
     return batch_apply(x, *affine(mean, var, weight, bias, eps)[1:])
 
 
 @quiet
-def batch_norm_backward(dy: np.ndarray, x: np.ndarray, mean: np.ndarray, invstd: np.ndarray, weight: np.ndarray | None,
-                        train: bool, needs_input: bool = True) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:  # fmt: skip
+def batch_norm_backward(
+    dy: np.ndarray,
+    x: np.ndarray,
+    mean: np.ndarray,
+    invstd: np.ndarray,
+    weight: np.ndarray | None,
+    train: bool,
+    needs_input: bool = True,
+) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
     """(dx, dweight, dbias). ``train``: mean and invstd are functions of x; else constants.
 
-        dbias = sum dy,  dweight = sum dy (x - mean) invstd
-        dx = weight invstd (dy - dbias / M - (x - mean) invstd dweight / M)   over M = N * pixels"""
+    dbias = sum dy,  dweight = sum dy (x - mean) invstd
+    dx = weight invstd (dy - dbias / M - (x - mean) invstd dweight / M)   over M = N * pixels"""
     rows, d = _rows(x), _rows(dy)
     M, C = rows.shape
     dtype, cuts = rows.dtype, _blocks(rows)
@@ -177,8 +186,9 @@ def batch_norm_backward(dy: np.ndarray, x: np.ndarray, mean: np.ndarray, invstd:
 
 
 @quiet
-def layer_norm(x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None,
-               eps: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+def layer_norm(
+    x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(y, mean, rstd): each row of x (R, D) normalized; weight and bias (D,); mean and rstd (R, 1)."""
     dtype = compute_dtype(x.dtype)
     R, D = x.shape
@@ -206,12 +216,13 @@ def layer_norm(x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None
 
 
 @quiet
-def layer_norm_backward(dy: np.ndarray, x: np.ndarray, mean: np.ndarray, rstd: np.ndarray,
-                        weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+def layer_norm_backward(
+    dy: np.ndarray, x: np.ndarray, mean: np.ndarray, rstd: np.ndarray, weight: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(dx (R, D), dweight (D,), dbias (D,)).
 
-        h = (x - mean) rstd,  g = dy weight
-        dx = rstd (g - mean(g) - h mean(g h)),  dweight = sum dy h,  dbias = sum dy"""
+    h = (x - mean) rstd,  g = dy weight
+    dx = rstd (g - mean(g) - h mean(g h)),  dweight = sum dy h,  dbias = sum dy"""
     dtype = compute_dtype(x.dtype)
     R, D = x.shape
     cuts = [(i, a, b) for i, (a, b) in enumerate(parts(R, -(-x.size // BLOCK)))] if R else []
@@ -247,8 +258,9 @@ def layer_norm_backward(dy: np.ndarray, x: np.ndarray, mean: np.ndarray, rstd: n
 
 
 @quiet
-def group_norm(x: np.ndarray, groups: int, weight: np.ndarray | None, bias: np.ndarray | None,
-               eps: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+def group_norm(
+    x: np.ndarray, groups: int, weight: np.ndarray | None, bias: np.ndarray | None, eps: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(y, mean, rstd): each of ``groups`` groups of channels of x (N, C, *) normalized; statistics (N * groups, 1)."""
     rows = np.ascontiguousarray(x).reshape(x.shape[0] * groups, x.size // max(x.shape[0] * groups, 1))
     y, mean, rstd = layer_norm(rows, None, None, eps)
@@ -265,8 +277,9 @@ def group_norm(x: np.ndarray, groups: int, weight: np.ndarray | None, bias: np.n
 
 
 @quiet
-def group_norm_backward(dy: np.ndarray, x: np.ndarray, groups: int, mean: np.ndarray, rstd: np.ndarray,
-                        weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+def group_norm_backward(
+    dy: np.ndarray, x: np.ndarray, groups: int, mean: np.ndarray, rstd: np.ndarray, weight: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(dx (N, C, *), dweight (C,), dbias (C,))."""
     dtype, N, C = compute_dtype(x.dtype), *x.shape[:2]
     d = dy.astype(dtype, copy=False)

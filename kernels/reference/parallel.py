@@ -11,6 +11,7 @@ on the thread that ran it: the same inputs give the same bits.
 Handing the interpreter lock from thread to thread costs some 10 us, so tasks should spend their time in few, long
 NumPy calls: loops of element-wise calls below some 50 us each gain nothing from a second thread.
 """
+
 from __future__ import annotations
 
 import os
@@ -65,8 +66,13 @@ def set_num_threads(count: int) -> None:
 class _Blas:
     """Getter and setter of the thread count in the BLAS that NumPy calls; None where it has none (Accelerate)."""
 
-    NAMES = ("scipy_openblas_{}_num_threads64_", "scipy_openblas_{}_num_threads", "openblas_{}_num_threads64_",
-             "openblas_{}_num_threads", "MKL_{}_Num_Threads")  # fmt: skip
+    NAMES = (
+        "scipy_openblas_{}_num_threads64_",
+        "scipy_openblas_{}_num_threads",
+        "openblas_{}_num_threads64_",
+        "openblas_{}_num_threads",
+        "MKL_{}_Num_Threads",
+    )
 
     CORES = ("SkylakeX", "Cooperlake", "SapphireRapids")  # kernel sets with code for small matrices (AVX-512)
 
@@ -90,11 +96,10 @@ class _Blas:
     def _libraries() -> Any:
         import ctypes
         import glob
-
-        from numpy._core import _multiarray_umath
+        from importlib import import_module
 
         # A handle of NumPy's core also finds the symbols of the libraries it is linked to, except on Windows.
-        paths = [_multiarray_umath.__file__]
+        paths = [import_module("numpy._core._multiarray_umath").__file__]
         folder = os.path.dirname(np.__file__)
         paths += sorted(glob.glob(os.path.join(folder, os.pardir, "numpy.libs", "*openblas*")))
         for path in paths:
@@ -199,7 +204,7 @@ def _serve(pool: SimpleQueue[_Job]) -> None:
         del job  # or the arrays of the last job would live until the next
 
 
-def run(body: Callable[..., None], tasks: Sequence[tuple[Any, ...]]) -> None:
+def run(body: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]) -> None:
     """Call ``body(*task)`` for every task, on several threads, and return when all are done.
 
     Tasks must write to places of their own. One task, one thread, a call from inside a task, or a pool that another

@@ -2,6 +2,7 @@
 
 Arrays here are (N, H, W, C) views of any strides; fastest when C is innermost in memory.
 """
+
 from __future__ import annotations
 
 from typing import Any, NamedTuple
@@ -31,8 +32,9 @@ def output_size(size: int, kernel: int, stride: int, before: int, after: int, di
     return (size + before + after - dilation * (kernel - 1) - 1) // stride + 1
 
 
-def window(x: np.ndarray, n0: int, n1: int, r0: int, r1: int, c0: int, c1: int, fill: Any = 0,
-           planar: bool = False) -> np.ndarray:  # fmt: skip
+def window(
+    x: np.ndarray, n0: int, n1: int, r0: int, r1: int, c0: int, c1: int, fill: Any = 0, planar: bool = False
+) -> np.ndarray:
     """``x[n0:n1, r0:r1, c0:c1]``, with ``fill`` where rows or columns lie outside the image.
 
     A view of ``x`` when nothing lies outside and the channels are adjacent, else a copy in a workspace, in which the
@@ -68,8 +70,9 @@ def patches(x: np.ndarray, g: Geometry, n0: int, n1: int, y0: int, y1: int, OW: 
     return as_strided(p, shape, (sn, sh * g.sh, sw * g.sw, sh * g.dh, sw * g.dw, sc))
 
 
-def patch_rows(x: np.ndarray, g: Geometry, n0: int, n1: int, y0: int, y1: int, OW: int, groups: int,
-               out: np.ndarray | None = None) -> np.ndarray:  # fmt: skip
+def patch_rows(
+    x: np.ndarray, g: Geometry, n0: int, n1: int, y0: int, y1: int, OW: int, groups: int, out: np.ndarray | None = None
+) -> np.ndarray:
     """im2col: one row of (kh, kw, C / groups) numbers an output pixel; (groups, pixels, kh * kw * C / groups).
 
     A 1x1 kernel whose pixels lie evenly in memory is not copied. With ``out`` (groups = 1) the rows are put there."""
@@ -141,13 +144,21 @@ class Epilogue:
     residual (N, OH, OW, O), then ``activation``: None, "relu" or "relu6"."""
 
     __slots__ = ("activation", "bias", "residual", "row")
+    row: Any
 
-    def __init__(self, bias: np.ndarray | None = None, residual: np.ndarray | None = None,
-                 activation: str | None = None, width: int = 1) -> None:  # fmt: skip
+    def __init__(
+        self,
+        bias: np.ndarray | None = None,
+        residual: np.ndarray | None = None,
+        activation: str | None = None,
+        width: int = 1,
+    ) -> None:
         self.bias, self.residual, self.activation = bias, residual, activation
-        self.row = None if bias is None else np.tile(bias, width)  # one row of pixels: long inner loops
+        self.row: Any = None if bias is None else np.tile(bias, width)  # one row of pixels: long inner loops
 
-    def __call__(self, block: np.ndarray, n0: int, n1: int, y0: int, y1: int, o0: int = 0, o1: int | None = None) -> None:
+    def __call__(
+        self, block: np.ndarray, n0: int, n1: int, y0: int, y1: int, o0: int = 0, o1: int | None = None
+    ) -> None:
         """Finish ``block``, the output of images n0..n1, rows y0..y1 and channels o0..o1."""
         if self.bias is not None:
             m, r, w, O = block.shape

@@ -120,7 +120,8 @@ UNARY: dict[str, Callable[[Any], Any]] = {
     "neg": np.negative, "abs": _abs, "sign": _sign, "sgn": _sgn, "relu": _relu,
     "floor": _whole(np.floor), "ceil": _whole(np.ceil), "trunc": _whole(np.trunc), "round": _round,
     "frac": lambda a: a - np.trunc(a),
-    "square": lambda a: np.square(a) if a.dtype.kind != "b" else a.astype(np.int64), "sqrt": np.sqrt, "rsqrt": lambda a: 1 / np.sqrt(a), "reciprocal": lambda a: 1 / a,
+    "square": lambda a: np.square(a) if a.dtype.kind != "b" else a.astype(np.int64), "sqrt": np.sqrt,
+    "rsqrt": lambda a: 1 / np.sqrt(a), "reciprocal": lambda a: 1 / a,
     "exp": np.exp, "exp2": np.exp2, "expm1": np.expm1,
     "log": np.log, "log2": np.log2, "log10": np.log10, "log1p": np.log1p,
     "sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan,
@@ -186,7 +187,7 @@ def _truncate_divide(a: Any, b: Any) -> Any:
     return q + ((np.remainder(a, b) != 0) & ((np.asarray(a) < 0) != (np.asarray(b) < 0)))
 
 
-BINARY: dict[str, Callable[[Any, Any], Any]] = {
+BINARY: dict[str, Callable[..., Any]] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide,
     "floor_divide": _floor_divide, "trunc_divide": _truncate_divide, "remainder": _remainder, "fmod": np.fmod,
     "pow": np.power, "int_pow": _int_pow, "float_power": np.power, "atan2": np.arctan2,

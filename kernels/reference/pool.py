@@ -1,10 +1,11 @@
 """Pooling of NumPy arrays, channels-last inside: NCHW shape with any strides in, NCHW shape with NHWC storage out.
 
-A window is separable: first along the height, whole rows at a time, then along the width. Padding is never copied; a tap
-that falls outside the image is left out for those outputs.
+A window is separable: first along the height, whole rows at a time, then along the width. Padding is never copied; a
+tap that falls outside the image is left out for those outputs.
 
 Along one dimension, tap i of output p reads input p * stride - padding + i * dilation.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -45,7 +46,9 @@ def _along(axis: int, where: slice) -> tuple[slice, ...]:
     return (slice(None),) * axis + (where,)
 
 
-def _gather(ufunc: Any, start: Any, source: np.ndarray, out: np.ndarray, axis: int, line: Line, p0: int, p1: int) -> None:
+def _gather(
+    ufunc: Any, start: Any, source: np.ndarray, out: np.ndarray, axis: int, line: Line, p0: int, p1: int
+) -> None:
     """``out[p] = ufunc over taps of source[...]`` along an axis; ``start`` where no tap lies inside."""
     taps = [(o, i) for _, o, i in _taps(line, source.shape[axis], p0, p1)]
     whole = [t for t in taps if t[0] == slice(0, p1 - p0)]
@@ -69,8 +72,15 @@ def _spread(source: np.ndarray, out: np.ndarray, axis: int, line: Line) -> None:
         np.add(part, source[_along(axis, outputs)], out=part)
 
 
-def _pool(ufunc: Any, start: Any, x: np.ndarray, out: np.ndarray, rows: Line, columns: Line,
-          finish: Callable[[np.ndarray, int, int], None] | None = None) -> None:  # fmt: skip
+def _pool(
+    ufunc: Any,
+    start: Any,
+    x: np.ndarray,
+    out: np.ndarray,
+    rows: Line,
+    columns: Line,
+    finish: Callable[[np.ndarray, int, int], None] | None = None,
+) -> None:
     """x (N, H, W, C) -> out (N, OH, OW, C); ``finish(block, p0, p1)`` ends the work on output rows p0..p1."""
     N, H, W, C = x.shape
     OH = out.shape[1]
@@ -120,7 +130,9 @@ def _code(kernel: Pair) -> Any:
 
 
 @quiet
-def max_pool2d_taps(x: np.ndarray, out: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> np.ndarray:
+def max_pool2d_taps(
+    x: np.ndarray, out: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair
+) -> np.ndarray:
     """Which tap i * kw + j of its window each maximum of ``out`` = max_pool2d(x, ...) came from: the first that equals
     it; the last NaN where there are any. (N, OH, OW, C), unsigned."""
     x_last, y = _last(x, x.dtype), _last(out, out.dtype)
@@ -147,15 +159,19 @@ def max_pool2d_taps(x: np.ndarray, out: np.ndarray, kernel: Pair, stride: Pair, 
     return taps
 
 
-def _windows(x: np.ndarray, rows: Line, columns: Line, p0: int, p1: int, OW: int) -> Iterator[tuple[int, Any, np.ndarray]]:
+def _windows(
+    x: np.ndarray, rows: Line, columns: Line, p0: int, p1: int, OW: int
+) -> Iterator[tuple[int, Any, np.ndarray]]:
     """For every tap: (its number, the block's outputs for which it lies inside, what it reads there)."""
     for i, o_rows, i_rows in _taps(rows, x.shape[1], p0, p1):
         for j, o_columns, i_columns in _taps(columns, x.shape[2], 0, OW):
             yield i * columns[0] + j, (slice(None), o_rows, o_columns), x[:, i_rows, i_columns]
 
 
-def max_pool2d_indices(taps: np.ndarray, size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> np.ndarray:
-    """PyTorch's indices: the flat position h * W + w of each maximum in its plane of ``size`` (H, W); (N, C, OH, OW)."""
+def max_pool2d_indices(
+    taps: np.ndarray, size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair
+) -> np.ndarray:
+    """PyTorch's indices: the flat position h * W + w of each maximum in its plane (H, W) = ``size``; (N, C, OH, OW)."""
     _, OH, OW, _ = taps.shape
     tap_row, tap_column = np.divmod(taps.astype(np.int64), kernel[1])
     h = tap_row * dilation[0] + (np.arange(OH) * stride[0] - padding[0])[:, None, None]
@@ -164,8 +180,9 @@ def max_pool2d_indices(taps: np.ndarray, size: Pair, kernel: Pair, stride: Pair,
 
 
 @quiet
-def max_pool2d_scatter(dy: np.ndarray, taps: np.ndarray, size: Pair, kernel: Pair, stride: Pair, padding: Pair,
-                       dilation: Pair) -> np.ndarray:  # fmt: skip
+def max_pool2d_scatter(
+    dy: np.ndarray, taps: np.ndarray, size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair
+) -> np.ndarray:
     """dy (N, C, OH, OW) added to the places its maxima came from; zero elsewhere. -> (N, C, *size)."""
     d = _last(dy)
     rows, columns = _lines(kernel, stride, padding, dilation)
@@ -189,7 +206,9 @@ def max_pool2d_scatter(dy: np.ndarray, taps: np.ndarray, size: Pair, kernel: Pai
 
 
 @quiet
-def max_pool2d_gather(x: np.ndarray, taps: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> np.ndarray:
+def max_pool2d_gather(
+    x: np.ndarray, taps: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair
+) -> np.ndarray:
     """x (N, C, H, W) at the places that ``taps`` (N, OH, OW, C) name. -> (N, C, OH, OW)."""
     x_last = _last(x, x.dtype)
     rows, columns = _lines(kernel, stride, padding, dilation)
@@ -207,7 +226,9 @@ def max_pool2d_gather(x: np.ndarray, taps: np.ndarray, kernel: Pair, stride: Pai
 # ------------------------------------------------------------------------------------------------------------ average
 
 
-def _divisors(H: int, W: int, size: Pair, rows: Line, columns: Line, count_include_pad: bool, override: int | None) -> Any:
+def _divisors(
+    H: int, W: int, size: Pair, rows: Line, columns: Line, count_include_pad: bool, override: int | None
+) -> Any:
     """What the sums are divided by: one number, or an array (OH, OW, 1)."""
     if override is not None:
         return override
@@ -240,8 +261,15 @@ def _truncate(a: np.ndarray, b: Any, out: np.ndarray) -> None:
 
 
 @quiet
-def avg_pool2d(x: np.ndarray, size: Pair, kernel: Pair, stride: Pair, padding: Pair, count_include_pad: bool = True,
-               divisor_override: int | None = None) -> np.ndarray:  # fmt: skip
+def avg_pool2d(
+    x: np.ndarray,
+    size: Pair,
+    kernel: Pair,
+    stride: Pair,
+    padding: Pair,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> np.ndarray:
     """x (N, C, H, W) -> the averages (N, C, *size)."""
     x_last = _last(x)
     N, H, W, C = x_last.shape
@@ -253,8 +281,15 @@ def avg_pool2d(x: np.ndarray, size: Pair, kernel: Pair, stride: Pair, padding: P
 
 
 @quiet
-def avg_pool2d_backward(dy: np.ndarray, size: Pair, kernel: Pair, stride: Pair, padding: Pair,
-                        count_include_pad: bool = True, divisor_override: int | None = None) -> np.ndarray:  # fmt: skip
+def avg_pool2d_backward(
+    dy: np.ndarray,
+    size: Pair,
+    kernel: Pair,
+    stride: Pair,
+    padding: Pair,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> np.ndarray:
     """dy (N, C, OH, OW) -> dx (N, C, *size)."""
     d = _last(dy)
     N, OH, OW, C = d.shape

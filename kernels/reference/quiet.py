@@ -13,7 +13,7 @@ import numpy as np
 F = TypeVar("F", bound=Callable[..., Any])
 
 try:
-    from numpy._core._ufunc_config import _extobj_contextvar, _make_extobj
+    from numpy._core._ufunc_config import _extobj_contextvar, _make_extobj  # type: ignore[attr-defined]
 
     _silent = _make_extobj(all="ignore")
     enter, leave = _extobj_contextvar.set, _extobj_contextvar.reset

@@ -1,8 +1,9 @@
 """Reductions over dimensions. ``dims`` is a tuple of dimensions counted from the front; an empty tuple means nothing is
 reduced. Results are contiguous, as PyTorch's are.
 
-Sums of 16-bit floats are taken in float32. NumPy adds pairwise along the fastest dimension only, and one after the other
-along the rest: there long float32 sums are taken in blocks, so that their error grows with the logarithm of the length."""
+Sums of 16-bit floats are taken in float32. NumPy adds pairwise along the fastest dimension only, and one after the
+other along the rest: there long float32 sums are taken in blocks, so that their error grows with the logarithm of the
+length."""
 from __future__ import annotations
 
 import math
@@ -12,7 +13,6 @@ import numpy as np
 
 from tritium.kernels.reference.pointwise import LOW, f32
 from tritium.kernels.reference.quiet import quiet
-
 
 BLOCK = 64
 
@@ -35,7 +35,7 @@ def _add(a: Any, dims: tuple[int, ...], keepdim: bool) -> Any:
         if last - first + 1 == len(dims) and last + 1 < a.ndim and count > 4 * BLOCK:
             shape = (*a.shape[:first], *((1,) * len(dims) if keepdim else ()), *a.shape[last + 1:])
             return _blocks(a.reshape(math.prod(a.shape[:first]), count, -1)).reshape(shape)
-    return np.add.reduce(a, dims if len(dims) < a.ndim else None, None, None, keepdim)
+    return np.add.reduce(a, dims if len(dims) < a.ndim else None, None, None, keepdim)  # type: ignore[call-overload]
 
 
 def _blocks(a: Any) -> Any:
@@ -55,7 +55,8 @@ def sum(a: Any, dims: tuple[int, ...], keepdim: bool, dtype: Any) -> Any:
         return _dense(_add(a.astype(f32), dims, keepdim)).astype(dtype)
     if a.dtype == dtype and dtype.kind in "fc":
         return _dense(_add(a, dims, keepdim))
-    return _dense(np.add.reduce(a, dims if len(dims) < a.ndim else None, dtype, None, keepdim))
+    every = dims if len(dims) < a.ndim else None
+    return _dense(np.add.reduce(a, every, dtype, None, keepdim))  # type: ignore[call-overload]
 
 
 @quiet
@@ -85,7 +86,8 @@ def mean(a: Any, dims: tuple[int, ...], keepdim: bool, dtype: Any) -> Any:
 
 @quiet
 def var(a: Any, dims: tuple[int, ...], keepdim: bool, correction: float) -> Any:
-    """The variance with the given correction: two passes, float64 for float32 input (as PyTorch's Welford is in double)."""
+    """The variance with the given correction: two passes, float64 for float32 input (as PyTorch's Welford is in
+    double)."""
     work = np.dtype(np.float64) if a.dtype.kind in "fV" else a.dtype
     x = a.astype(work) if a.dtype != work else a
     count = 1

@@ -12,6 +12,7 @@ chains of element-wise operations, and in one call.
 F(4x4) with the usual points 0, ±1, ±2 loses a digit. The points 0, ±5/8, ±3/2 keep the error at 2 to 3 times that of
 direct float32 convolution; all entries of Bᵀ and Aᵀ are exact in binary.
 """
+
 from __future__ import annotations
 
 import functools
@@ -73,7 +74,7 @@ def transform_weight(taps: np.ndarray, m: int) -> np.ndarray:
 class _Work(NamedTuple):
     """The workspaces of one block of tiles: k images of q rows of tw tiles, seen as the products need them."""
 
-    columns: np.ndarray | None  # of the padded input, (k, height, tw, t, C)
+    columns: np.ndarray  # of the padded input, (k, height, tw, t, C)
     R: np.ndarray  # its transform over columns, (k, height, tw, t, C)
     rows: np.ndarray  # (t, k, q, t, tw * C)
     V: np.ndarray  # the transform over rows, (t, k, q, t, tw * C)
@@ -90,10 +91,14 @@ def _work(m: int, k: int, q: int, tw: int, C: int, O: int, V: np.ndarray, M: np.
     rows = as_strided(R, (t, k, q, t, tw * C), (st, sn, m * sh, sh, sc))
     Z = scratch("winograd_columns", (k, q, m, t, tw, O))
     return _Work(
-        _columns(scratch("window", (k, height, m * tw + 2, C)), m, tw), R.transpose(0, 1, 3, 2, 4), rows,
-        V.reshape(t, t, k, q, tw * C).transpose(1, 2, 3, 0, 4), M.reshape(t, t, k, q, tw * O).transpose(1, 2, 3, 0, 4),
-        Z.reshape(k, q, m, t, tw * O).transpose(3, 0, 1, 2, 4), Z.transpose(0, 1, 2, 4, 3, 5),
-    )  # fmt: skip
+        _columns(scratch("window", (k, height, m * tw + 2, C)), m, tw),
+        R.transpose(0, 1, 3, 2, 4),
+        rows,
+        V.reshape(t, t, k, q, tw * C).transpose(1, 2, 3, 0, 4),
+        M.reshape(t, t, k, q, tw * O).transpose(1, 2, 3, 0, 4),
+        Z.reshape(k, q, m, t, tw * O).transpose(3, 0, 1, 2, 4),
+        Z.transpose(0, 1, 2, 4, 3, 5),
+    )
 
 
 def _columns(p: np.ndarray, m: int, tw: int) -> np.ndarray:
@@ -103,13 +108,14 @@ def _columns(p: np.ndarray, m: int, tw: int) -> np.ndarray:
     return as_strided(p, (k, height, tw, m + 2, C), (sn, sh, m * sw, sw, sc))
 
 
-def _transform_input(x: np.ndarray, m: int, top: int, left: int, n0: int, n1: int, y0: int, y1: int, tw: int,
-                     work: _Work) -> None:  # fmt: skip
+def _transform_input(
+    x: np.ndarray, m: int, top: int, left: int, n0: int, n1: int, y0: int, y1: int, tw: int, work: _Work
+) -> None:
     """``work.V`` from the tiles of images n0..n1, tile rows y0..y1."""
     BT, r0 = matrices(m).BT, m * y0 - top
     p = window(x, n0, n1, r0, r0 + m * (y1 - y0) + 2, -left, m * tw + 2 - left)
-    inside = np.may_share_memory(p, x)
-    np.matmul(BT, _columns(p, m, tw) if inside else work.columns, out=work.R)
+    copied = np.may_share_memory(p, work.columns)  # else p is part of x, or of a workspace too large to keep
+    np.matmul(BT, work.columns if copied else _columns(p, m, tw), out=work.R)
     np.matmul(BT, work.rows, out=work.V)
 
 
@@ -127,8 +133,9 @@ def _transform_output(m: int, out: np.ndarray, n0: int, n1: int, y0: int, y1: in
         np.copyto(block, Y[:, :height, :OW])
 
 
-def conv3x3(x: np.ndarray, U: np.ndarray, m: int, out: np.ndarray, top: int, left: int, epilogue: Epilogue,
-            again: Any) -> None:  # fmt: skip
+def conv3x3(
+    x: np.ndarray, U: np.ndarray, m: int, out: np.ndarray, top: int, left: int, epilogue: Epilogue, again: Any
+) -> None:
     """Stride 1, dilation 1: x (N, H, W, C), transformed weight U (t², C, O), out (N, OH, OW, O), all float32.
 
     An infinity or NaN would spread over its whole tile: a block that is not finite is computed again by
@@ -169,8 +176,14 @@ def conv3x3(x: np.ndarray, U: np.ndarray, m: int, out: np.ndarray, top: int, lef
         return _work(m, n1 - n0, y1 - y0, tw, C, O, V[:, :, n0:n1, y0:y1], M[:, :, n0:n1, y0:y1])
 
     cuts = blocks(N, th, tw, max(16, -(-tiles // threads)), threads) if tiles * C > 1 << 12 else [(0, N, 0, th)]
-    run(lambda *cut: _transform_input(x, m, top, left, *cut, tw, works(*cut)), cuts)
+    def before(n0: int, n1: int, y0: int, y1: int) -> None:
+        _transform_input(x, m, top, left, n0, n1, y0, y1, tw, works(n0, n1, y0, y1))
+
+    def after(n0: int, n1: int, y0: int, y1: int) -> None:
+        finish(n0, n1, y0, y1, works(n0, n1, y0, y1))
+
+    run(before, cuts)
     v, z = V.reshape(t * t, -1, C), M.reshape(t * t, -1, O)
     points = parts(t * t, 1 if tiles * C * O < 1 << 15 else 2 * threads)
     run(lambda a, b: gemm(v[a:b], U[a:b], z[a:b]), points)
-    run(lambda *cut: finish(*cut, works(*cut)), cuts)
+    run(after, cuts)

@@ -7,8 +7,9 @@ from typing import Any
 from tritium.nn import functional as F
 from tritium.nn import init
 from tritium.nn.modules.module import Module
-from tritium.tensor.creation import empty, ones, tensor, zeros
+from tritium.tensor.creation import empty, ones, zeros
 from tritium.tensor.dtype import int64
+from tritium.tensor.from_data import tensor
 from tritium.tensor.parameter import Parameter
 from tritium.tensor.tensor import Tensor
 

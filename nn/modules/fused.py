@@ -8,6 +8,7 @@ within rounding.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tritium.nn.modules.activation import ReLU, ReLU6
@@ -22,7 +23,7 @@ from tritium.tensor.tensor import Tensor
 ACTIVATIONS: dict[type, str] = {ReLU: "relu", ReLU6: "relu6"}
 
 
-def run(modules: list[Module], input: Any) -> Any:
+def run(modules: Sequence[Module], input: Any) -> Any:
     """The output of the last of `modules`, called one after the other."""
     count = len(modules)
     i = 0
@@ -42,7 +43,7 @@ def run(modules: list[Module], input: Any) -> Any:
 FOLLOWERS = (BatchNorm2d, ReLU, ReLU6)
 
 
-def run_convolution(conv: Conv2d, modules: list[Module], start: int, input: Any) -> tuple[int, Any]:
+def run_convolution(conv: Conv2d, modules: Sequence[Module], start: int, input: Any) -> tuple[int, Any]:
     """How many of the modules from `start` on were computed together with `conv`, and the result. (0, None): none."""
     bn, activation, length = None, None, 0
     following = modules[start]

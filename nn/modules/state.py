@@ -78,7 +78,7 @@ def save_own(module: Module, destination: Any, prefix: str, keep_vars: bool) -> 
 
 def own_tensors(module: Module) -> dict[str, Tensor]:
     """Parameters and persistent buffers of `module` itself by name, those that are None left out."""
-    tensors = {name: param for name, param in module._parameters.items() if param is not None}
+    tensors: dict[str, Tensor] = {name: param for name, param in module._parameters.items() if param is not None}
     transient = module._non_persistent_buffers_set
     tensors.update((n, b) for n, b in module._buffers.items() if b is not None and n not in transient)
     return tensors

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterable
 from typing import Any
 
-from tritium.tensor.creation import tensor
+from tritium.tensor.from_data import tensor
 from tritium.tensor.grad_mode import no_grad
 from tritium.tensor.ops.join import stack
 from tritium.tensor.ops.reduce import vector_norm

@@ -151,7 +151,7 @@ def rrelu(
         check_inplace(input)
     x = input.detach()
     below = x <= 0
-    slopes = (lower + upper) / 2
+    slopes: Tensor | float = (lower + upper) / 2
     if training:  # drawn in float64, one for each element that is not positive, in order
         count = int(below.sum())
         slopes = x.new_empty(count, dtype=float64).uniform_(lower, upper).to(x.dtype)

@@ -34,7 +34,8 @@ def not_implemented(kernel: str, dtype: Any) -> NotImplementedError:
 def element(value: Any, dtype: Any) -> Any:
     """A number that NumPy may write into an array of this dtype: the number itself where that is certain, else
     ``fill_value``'s array. Raises TypeError for what is no number."""
-    if type(value) is float and dtype.kind == "f" and (dtype.itemsize == 8 or dtype.itemsize == 4 and -1e30 < value < 1e30):
+    if type(value) is float and dtype.kind == "f" and (
+            dtype.itemsize == 8 or dtype.itemsize == 4 and -1e30 < value < 1e30):
         return value
     if type(value) is int and -128 <= value < 128 and dtype.kind in "if":
         return value

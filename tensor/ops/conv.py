@@ -4,31 +4,27 @@ With y = conv(x, w), the three products conv(x, w), dgrad(dy, w) and wgrad(x, dy
 derivative of any of them is made of the other two: derivatives of every order exist.
 https://docs.pytorch.org/docs/stable/nn.functional.html#convolution-functions
 """
+
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from tritium.kernels import of
-from tritium.tensor.dtype import from_numpy_dtype
 from tritium.tensor.grad_mode import mode
 from tritium.tensor.graph import Node, derivative, record, recording, wrap
 from tritium.tensor.layout import is_channels_last
 from tritium.tensor.ops import conv_weights
+from tritium.tensor.ops.conv_arguments import (
+    Setting,
+    check_bias,
+    check_dtypes,
+    check_shapes,
+    expand,
+    make_setting,
+    read_options,
+)
 from tritium.tensor.ops.pointwise import node_kind
 from tritium.tensor.tensor import Tensor
-
-C_NAMES = {"float32": "float", "float64": "double", "float16": "c10::Half", "bfloat16": "c10::BFloat16",
-           "int64": "long int", "int32": "int", "int16": "short int", "int8": "signed char", "uint8": "unsigned char",
-           "bool": "bool", "complex64": "c10::complex<float>", "complex128": "c10::complex<double>"}
-
-
-class Setting(NamedTuple):
-    """How a convolution moves over its input: two dimensions, ``padding`` is (top, bottom, left, right)."""
-
-    stride: tuple[int, int]
-    padding: tuple[int, int, int, int]
-    dilation: tuple[int, int]
-    groups: int
 
 
 def _plane(t: Tensor) -> Any:
@@ -54,14 +50,17 @@ def _result(array: Any, like: Tensor, *layouts: Tensor) -> Tensor:
 
 # ------------------------------------------------------------------------------------- the three products
 
+
 @derivative
 def ConvolutionBackward0(node: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     x, w = node.unpack()
     s: Setting = node.ctx
     needs = node.needs
-    return (_dgrad(grad, w, x._a.shape, s, x) if needs[0] else None,
-            _wgrad(x, grad, w._a.shape, s) if needs[1] else None,
-            _bias_grad(grad) if needs[2] else None)
+    return (
+        _dgrad(grad, w, x._a.shape, s, x) if needs[0] else None,
+        _wgrad(x, grad, w._a.shape, s) if needs[1] else None,
+        _bias_grad(grad) if needs[2] else None,
+    )
 
 
 def _bias_grad(grad: Tensor) -> Tensor:
@@ -93,8 +92,10 @@ _Nothing = wrap(None)  # an input that is absent: asks for no gradient
 def ConvolutionBackwardBackward0(node: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
     dy, w = node.unpack()
     s: Setting = node.ctx
-    return (_convolve(grad, w, None, s) if node.needs[0] else None,
-            _wgrad(grad, dy, w._a.shape, s) if node.needs[1] else None)
+    return (
+        _convolve(grad, w, None, s) if node.needs[0] else None,
+        _wgrad(grad, dy, w._a.shape, s) if node.needs[1] else None,
+    )
 
 
 def _dgrad(dy: Tensor, w: Tensor, shape: Any, s: Setting, like: Tensor) -> Tensor:
@@ -110,8 +111,10 @@ def _dgrad(dy: Tensor, w: Tensor, shape: Any, s: Setting, like: Tensor) -> Tenso
 def _wgrad_backward(node: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
     x, dy = node.unpack()
     s: Setting = node.ctx
-    return (_dgrad(dy, grad, x._a.shape, s, x) if node.needs[0] else None,
-            _convolve(x, grad, None, s) if node.needs[1] else None)
+    return (
+        _dgrad(dy, grad, x._a.shape, s, x) if node.needs[0] else None,
+        _convolve(x, grad, None, s) if node.needs[1] else None,
+    )
 
 
 _WeightGradient: type[Node] = node_kind("ConvolutionBackwardBackward0", _wgrad_backward)
@@ -131,147 +134,47 @@ def _transposed_backward(node: Any, grad: Tensor) -> tuple[Tensor | None, Tensor
     x, w = node.unpack()
     s: Setting = node.ctx
     needs = node.needs
-    return (_convolve(grad, w, None, s) if needs[0] else None,
-            _wgrad(grad, x, w._a.shape, s) if needs[1] else None,
-            _bias_grad(grad) if needs[2] else None)
+    return (
+        _convolve(grad, w, None, s) if needs[0] else None,
+        _wgrad(grad, x, w._a.shape, s) if needs[1] else None,
+        _bias_grad(grad) if needs[2] else None,
+    )
 
 
 _Transposed: type[Node] = node_kind("ConvolutionBackward0", _transposed_backward)
 
 
-# --------------------------------------------------------------------------------------------- arguments
-
-def _expand(name: str, value: Any, count: int) -> tuple[int, ...]:
-    values = [value] * count if hasattr(value, "__index__") else list(value)
-    if len(values) == 1:
-        values *= count
-    if len(values) != count:
-        raise RuntimeError(f"expected {name} to be a single integer value or a list of {count} values to match the "
-                           f"convolution dimensions, but got {name}={values}")
-    return tuple([v.__index__() for v in values])
-
-
-def _arguments_error(name: str, *args: Any) -> TypeError:
-    kinds = ", ".join(type(a).__name__ for a in args)
-    return TypeError(f"{name}() received an invalid combination of arguments - got ({kinds}), but expected (Tensor "
-                     "input, Tensor weight, Tensor bias = None, tuple of ints stride = 1, tuple of ints padding = 0, "
-                     "tuple of ints dilation = 1, int groups = 1)")
-
-
-def _is_ints(value: Any) -> bool:
-    return hasattr(value, "__index__") or (isinstance(value, (tuple, list)) and all(hasattr(v, "__index__") for v in value))
-
-
-def _read(name: str, dims: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any,
-          groups: Any, transposed: bool = False) -> tuple[tuple[int, ...], ...]:  # fmt: skip
-    """(stride, padding before, padding after, dilation), checked as far as they do not depend on shapes."""
-    numbers = (stride, dilation, groups) if isinstance(padding, str) else (stride, padding, dilation, groups)
-    if (not isinstance(input, Tensor) or not isinstance(weight, Tensor)
-            or not (bias is None or isinstance(bias, Tensor)) or not all(_is_ints(v) for v in numbers)):
-        raise _arguments_error(name, input, weight, *([] if bias is None else [bias]))
-    ndim = input._a.ndim
-    if ndim not in (dims + 1, dims + 2):
-        raise RuntimeError(f"Expected {dims + 1}D (unbatched) or {dims + 2}D (batched) input to {name}, but got input "
-                           f"of size: {list(input._a.shape)}")
-    count = weight._a.ndim - 2
-    if count < 1:
-        raise RuntimeError("weight should have at least three dimensions")
-    stride, dilation = _expand("stride", stride, dims), _expand("dilation", dilation, dims)
-    if count != dims:
-        raise RuntimeError(f"expected stride to be a single integer value or a list of {count} values to match the "
-                           f"convolution dimensions, but got stride={list(stride)}")
-    if isinstance(padding, str):
-        if padding == "valid":
-            before = after = (0,) * dims
-        elif padding == "same":
-            if any(s != 1 for s in stride):
-                raise RuntimeError("padding='same' is not supported for strided convolutions")
-            total = [d * (k - 1) for d, k in zip(dilation, weight._a.shape[2:], strict=True)]
-            before = tuple([n // 2 for n in total])
-            after = tuple([n - n // 2 for n in total])
-        else:
-            raise RuntimeError(f"Invalid padding string: '{padding}'")
-    else:
-        before = after = _expand("padding", padding, dims)
-    for bad, what in ((any(p < 0 for p in before), "negative padding"), (any(s <= 0 for s in stride), "non-positive "
-                      "stride"), (any(d <= 0 for d in dilation), "non-positive dilation"), (groups <= 0, "non-positive groups")):
-        if bad:
-            raise RuntimeError(f"{what} is not supported")
-    return stride, before, after, dilation
-
-
-def _check(input: Tensor, weight: Tensor, bias: Tensor | None, before: Any, after: Any, dilation: Any, groups: int) -> None:
-    """Raise PyTorch's errors for shapes and dtypes that do not fit."""
-    shape, w = list(input._a.shape), list(weight._a.shape)
-    if len(shape) == len(w) - 1:
-        shape.insert(0, 1)
-    if w[0] < groups:
-        raise RuntimeError(f"Given groups={groups}, expected weight to be at least {groups} at dimension 0, but got "
-                           f"weight of size {w} instead")
-    if w[0] % groups:
-        raise RuntimeError(f"Given groups={groups}, expected weight to be divisible by {groups} at dimension 0, but "
-                           f"got weight of size [{w}] instead")
-    if shape[1] != w[1] * groups:
-        raise RuntimeError(f"Given groups={groups}, weight of size {w}, expected input{shape} to have "
-                           f"{w[1] * groups} channels, but got {shape[1]} channels instead")
-    _check_bias(bias, w, w[0])
-    padded = [n + a + b for n, a, b in zip(shape[2:], before, after, strict=True)]
-    reach = [d * (k - 1) + 1 for d, k in zip(dilation, w[2:], strict=True)]
-    if any(n < k for n, k in zip(padded, reach, strict=True)):
-        raise RuntimeError(f"Calculated padded input size per channel: ({' x '.join(map(str, padded))}). Kernel size: "
-                           f"({' x '.join(map(str, reach))}). Kernel size can't be greater than actual input size")
-    if not all(w[2:]):
-        raise RuntimeError(f"Kernel size can't be zero, but got weight of size {w}")
-    _check_dtypes(input, weight, bias, groups)
-
-
-def _check_bias(bias: Tensor | None, w: list[int], channels: int) -> None:
-    if bias is not None and bias._a.shape != (channels,):
-        raise RuntimeError(f"Given weight of size {w}, expected bias to be 1-dimensional with {channels} elements, but "
-                           f"got bias of size {list(bias._a.shape)} instead")
-
-
-def _check_dtypes(input: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> None:
-    a, w = input._a, weight._a
-    x_type, w_type = from_numpy_dtype(a.dtype), from_numpy_dtype(w.dtype)
-    if bias is not None and bias._a.dtype != a.dtype:
-        raise RuntimeError(f"Input type ({C_NAMES[x_type.name]}) and bias type "
-                           f"({C_NAMES[from_numpy_dtype(bias._a.dtype).name]}) should be the same")
-    if x_type is not w_type:
-        # PyTorch's words depend on the library it would have used.
-        onednn = x_type.name in ("float16", "bfloat16") or (x_type.name == "float32" and (
-            groups > 1 or min(w.shape[2:]) > 3 or a.shape[0] > 1 or a.size > 20480))
-        if onednn:
-            x_name, w_name = ("CPUBFloat16Type" if t.name == "bfloat16" else f"torch.{t.title}Tensor" for t in (x_type, w_type))
-            raise RuntimeError(f"Input type ({x_name}) and weight type ({w_name}) should be the same or input should "
-                               "be a MKLDNN tensor and weight is a dense tensor")
-        raise RuntimeError(f"expected scalar type {x_type.title} but found {w_type.title}")
-    if x_type.name == "bool":
-        raise NotImplementedError("\"slow_conv2d_cpu\" not implemented for 'Bool'")
-    if a.dtype.kind == "c" and mode.enabled and (input._rg or weight._rg):
-        raise NotImplementedError("convolution: gradients of complex tensors are not implemented")
-
-
-def _settings(dims: int, stride: Any, before: Any, after: Any, dilation: Any, groups: int) -> Setting:
-    if dims == 1:
-        return Setting((1, *stride), (0, 0, *before, *after), (1, *dilation), groups)
-    return Setting(stride, (before[0], after[0], before[1], after[1]), dilation, groups)
-
-
 # ---------------------------------------------------------------------------------------------- functions
 
-def _conv(name: str, dims: int, input: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any,
-          dilation: Any, groups: int) -> Tensor:  # fmt: skip
-    stride, before, after, dilation = _read(name, dims, input, weight, bias, stride, padding, dilation, groups)
-    _check(input, weight, bias, before, after, dilation, groups)
-    s = _settings(dims, stride, before, after, dilation, groups)
+
+def _conv(
+    name: str,
+    dims: int,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+) -> Tensor:
+    stride, before, after, dilation = read_options(name, dims, input, weight, bias, stride, padding, dilation, groups)
+    check_shapes(input, weight, bias, before, after, dilation, groups)
+    s = make_setting(dims, stride, before, after, dilation, groups)
     if input._a.ndim == dims + 1:
         return _convolve(input.unsqueeze(0), weight, bias, s).squeeze(0)
     return _convolve(input, weight, bias, s)
 
 
-def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
-           dilation: Any = 1, groups: int = 1) -> Tensor:  # fmt: skip
+def conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
     """2-D convolution: input (N, C, H, W) or (C, H, W), weight (O, C / groups, kh, kw), bias (O,) -> (N, O, OH, OW).
 
     ``padding`` may be "same" (stride 1) or "valid". Raises RuntimeError for shapes and dtypes that do not fit.
@@ -279,47 +182,82 @@ def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: An
     return _conv("conv2d", 2, input, weight, bias, stride, padding, dilation, groups)
 
 
-def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
-           dilation: Any = 1, groups: int = 1) -> Tensor:  # fmt: skip
+def conv1d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
     """1-D convolution: input (N, C, L) or (C, L), weight (O, C / groups, k), bias (O,) -> (N, O, OL).
 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv1d.html"""
     return _conv("conv1d", 1, input, weight, bias, stride, padding, dilation, groups)
 
 
-def conv3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
-           dilation: Any = 1, groups: int = 1) -> Tensor:  # fmt: skip
+def conv3d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
     """Raises NotImplementedError: there is no 3-D convolution yet."""
     raise NotImplementedError("conv3d: 3-D convolution is not implemented; conv1d and conv2d are")
 
 
-def _conv_transpose(name: str, dims: int, input: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any,
-                    output_padding: Any, groups: int, dilation: Any) -> Tensor:  # fmt: skip
-    stride, before, after, dilation = _read(name, dims, input, weight, bias, stride, padding, dilation, groups)
-    extra = _expand("output_padding", output_padding, dims)
+def _conv_transpose(
+    name: str,
+    dims: int,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: int,
+    dilation: Any,
+) -> Tensor:
+    stride, before, after, dilation = read_options(name, dims, input, weight, bias, stride, padding, dilation, groups)
+    extra = expand("output_padding", output_padding, dims)
     if any(e < 0 for e in extra):
         raise RuntimeError("negative output_padding is not supported")
     if any(e >= s and e >= d for e, s, d in zip(extra, stride, dilation, strict=True)):
-        words = [f"{what}_{side}: {v}" for what, values in (("output_padding", extra), ("stride", stride), ("dilation", dilation))
-                 for side, v in zip(("height", "width"), (1, *values) if dims == 1 else values, strict=True)]
+        words = [
+            f"{what}_{side}: {v}"
+            for what, values in (("output_padding", extra), ("stride", stride), ("dilation", dilation))
+            for side, v in zip(("height", "width"), (1, *values) if dims == 1 else values, strict=True)
+        ]
         raise RuntimeError("output padding must be smaller than either stride or dilation, but got " + " ".join(words))
     batched = input._a.ndim == dims + 2
     x = input if batched else input.unsqueeze(0)
     shape, w = list(x._a.shape), list(weight._a.shape)
     if shape[1] != w[0]:
-        raise RuntimeError(f"Given transposed=1, weight of size {w}, expected input{shape} to have {w[0]} channels, "
-                           f"but got {shape[1]} channels instead")
+        raise RuntimeError(
+            f"Given transposed=1, weight of size {w}, expected input{shape} to have {w[0]} channels, "
+            f"but got {shape[1]} channels instead"
+        )
     if w[0] % groups:
-        raise RuntimeError(f"Given groups={groups}, expected weight to be divisible by {groups} at dimension 0, but "
-                           f"got weight of size [{w}] instead")
-    _check_bias(bias, w, w[1] * groups)
-    _check_dtypes(x, weight, bias, groups)
-    sizes = [(n - 1) * s - 2 * p + d * (k - 1) + e + 1 for n, s, p, d, k, e in
-             zip(shape[2:], stride, before, dilation, w[2:], extra, strict=True)]
+        raise RuntimeError(
+            f"Given groups={groups}, expected weight to be divisible by {groups} at dimension 0, but "
+            f"got weight of size [{w}] instead"
+        )
+    check_bias(bias, w, w[1] * groups)
+    check_dtypes(x, weight, bias, groups)
+    sizes = [
+        (n - 1) * s - 2 * p + d * (k - 1) + e + 1
+        for n, s, p, d, k, e in zip(shape[2:], stride, before, dilation, w[2:], extra, strict=True)
+    ]
     if any(n <= 0 for n in sizes):
-        raise RuntimeError(f"Given input size per channel: {shape[2:]}. Calculated output size per channel: {sizes}. "
-                           "Output size is too small")
-    setting = _settings(dims, stride, before, after, dilation, groups)
+        raise RuntimeError(
+            f"Given input size per channel: {shape[2:]}. Calculated output size per channel: {sizes}. "
+            "Output size is too small"
+        )
+    setting = make_setting(dims, stride, before, after, dilation, groups)
     array = of(x._a).conv_grad.conv2d_input(_plane(x), _plane(weight), (1, *sizes)[-2:], *setting)
     if bias is not None:
         array = of(array).pointwise.binaries["add"](array, bias._a[:, None, None])
@@ -330,37 +268,67 @@ def _conv_transpose(name: str, dims: int, input: Tensor, weight: Tensor, bias: T
     return out if batched else out.squeeze(0)
 
 
-def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
-                     output_padding: Any = 0, groups: int = 1, dilation: Any = 1) -> Tensor:  # fmt: skip
+def conv_transpose2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Tensor:
     """The gradient of a convolution as an operation: input (N, C, H, W) or (C, H, W), weight (C, O / groups, kh, kw).
 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv_transpose2d.html"""
-    return _conv_transpose("conv_transpose2d", 2, input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return _conv_transpose(
+        "conv_transpose2d", 2, input, weight, bias, stride, padding, output_padding, groups, dilation
+    )
 
 
-def conv_transpose1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
-                     output_padding: Any = 0, groups: int = 1, dilation: Any = 1) -> Tensor:  # fmt: skip
+def conv_transpose1d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Tensor:
     """The same in one dimension: input (N, C, L) or (C, L), weight (C, O / groups, k).
 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv_transpose1d.html"""
-    return _conv_transpose("conv_transpose1d", 1, input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return _conv_transpose(
+        "conv_transpose1d", 1, input, weight, bias, stride, padding, output_padding, groups, dilation
+    )
 
 
-def conv_bn_act(x: Tensor, weight: Tensor, bias: Tensor | None = None, bn: Any = None, residual: Tensor | None = None,
-                activation: str | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
-                groups: int = 1) -> Tensor:  # fmt: skip
+def conv_bn_act(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    bn: Any = None,
+    residual: Tensor | None = None,
+    activation: str | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
     """``activation(batch_norm(conv2d(x, weight, bias)) + residual)`` in one pass, for when no gradient is recorded.
 
     ``bn``: None or (weight, bias, running mean, running var, eps) of an evaluation-mode batch norm; ``residual`` of the
     output's shape; ``activation``: None, "relu" or "relu6". The batch norm is folded into the weights, which are kept
     ready for the next call until one of the tensors changes. Equal to the separate ops within rounding."""
-    stride, before, after, dilation = _read("conv2d", 2, x, weight, bias, stride, padding, dilation, groups)
-    _check(x, weight, bias, before, after, dilation, groups)
-    s = _settings(2, stride, before, after, dilation, groups)
+    stride, before, after, dilation = read_options("conv2d", 2, x, weight, bias, stride, padding, dilation, groups)
+    check_shapes(x, weight, bias, before, after, dilation, groups)
+    s = make_setting(2, stride, before, after, dilation, groups)
     image = x if x._a.ndim == 4 else x.unsqueeze(0)
     w, b = conv_weights.ready(weight, bias, bn, groups)
-    array = of(x._a).conv.conv2d(image._a, w, b, *s, residual=None if residual is None else residual._a,
-                                 activation=activation)  # fmt: skip
+    array = of(x._a).conv.conv2d(
+        image._a, w, b, *s, residual=None if residual is None else residual._a, activation=activation
+    )
     out = _result(array, image, image, weight)
     return out if image is x else out.squeeze(0)
 

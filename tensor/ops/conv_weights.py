@@ -1,10 +1,11 @@
 """Weights of convolutions made ready once and used many times, while no gradients are recorded.
 
-A weight is transformed for the convolution's algorithms (and a batch norm is folded into it) when it is first met: which
-algorithm is chosen, and so the last bits of the result, must not depend on how often it was used. A change is noticed by
-the count of writes to its memory and, where NumPy or another library shares the memory and may write uncounted, by
-comparing the contents.
+A weight is transformed for the convolution's algorithms (and a batch norm is folded into it) when it is first met:
+which algorithm is chosen, and so the last bits of the result, must not depend on how often it was used. A change is
+noticed by the count of writes to its memory and, where NumPy or another library shares the memory and may write
+uncounted, by comparing the contents.
 """
+
 from __future__ import annotations
 
 from typing import Any

@@ -9,7 +9,6 @@ import numpy as np
 from tritium.kernels import of
 from tritium.tensor import device as devices
 from tritium.tensor.device import as_available
-from tritium.tensor.dtype import dtype as DType
 from tritium.tensor.dtype import (
     ALL,
     as_dtype,
@@ -21,7 +20,6 @@ from tritium.tensor.dtype import (
     float16,
     float32,
     float64,
-    from_numpy_dtype,
     get_default_dtype,
     int8,
     int16,
@@ -29,6 +27,7 @@ from tritium.tensor.dtype import (
     int64,
     uint8,
 )
+from tritium.tensor.dtype import dtype as DType
 from tritium.tensor.grad_mode import mode
 from tritium.tensor.graph import (
     alias,

@@ -66,8 +66,8 @@ def _term(text: str, x: Tensor, i: int) -> str:
         if c == "." and "..." not in text or term.count(".") > 1:
             raise RuntimeError(f"einsum(): found '.' for operand {i} that is not part of any ellipsis")
         if c != "." and c not in LETTERS:
-            raise RuntimeError(f"einsum(): invalid subscript given at index {at} in the equation string, subscripts must "
-                               "be in [a-zA-Z]")
+            raise RuntimeError(f"einsum(): invalid subscript given at index {at} in the equation string, subscripts "
+                               "must be in [a-zA-Z]")
     named = len(term) - ("." in term)
     if "." in term and named > x._a.ndim:
         raise RuntimeError(f"einsum(): the number of subscripts in the equation ({named}) is more than the number of "
@@ -112,8 +112,8 @@ def _sizes(full: list[list[Any]], ts: list[Tensor]) -> dict[Any, int]:
             if have == 1:
                 sizes[c] = n
             elif n not in (1, have):
-                raise RuntimeError(f"einsum(): subscript {c} has size {n} for operand {i} which does not broadcast with "
-                                   f"previously seen size {have}")
+                raise RuntimeError(f"einsum(): subscript {c} has size {n} for operand {i} which does not broadcast "
+                                   f"with previously seen size {have}")
     return sizes
 
 
@@ -144,7 +144,9 @@ def _contract(ts: list[Tensor], order: list[Any], kept: int, full: list[list[Any
     uses = {d: sum(order[d] in labels for labels in full) for d in range(kept, len(order))}
     result = ts[0]
     for other in ts[1:]:
-        together, mine, theirs = [], [], []
+        together: list[int] = []
+        mine: list[int] = []
+        theirs: list[int] = []
         for d in range(kept, len(order)):
             a, b = result._a.shape[d] != 1, other._a.shape[d] != 1
             if a and b:
@@ -170,7 +172,9 @@ def _contract(ts: list[Tensor], order: list[Any], kept: int, full: list[list[Any
 
 def _pair(a: Tensor, b: Tensor, summed: list[int]) -> Tensor:
     """The product of two operands summed over some dimensions (kept with size 1): one batched matrix product."""
-    both, only_a, only_b = [], [], []
+    both: list[int] = []
+    only_a: list[int] = []
+    only_b: list[int] = []
     for d, (m, n) in enumerate(zip(a._a.shape, b._a.shape, strict=True)):
         if d not in summed:
             (both if (m != 1) == (n != 1) else only_a if m != 1 else only_b).append(d)

@@ -42,7 +42,8 @@ def _arrays(tensors: Any) -> list[Any]:
 @derivative
 def CatBackward0(node: Any, grad: Tensor) -> Any:
     d, sizes = node.ctx
-    parts, start = [], 0
+    parts: list[Tensor | None] = []
+    start = 0
     for needed, size in zip(node.needs, sizes, strict=True):
         if size is None:  # an empty vector, left out
             parts.append(grad.new_zeros((0,)))

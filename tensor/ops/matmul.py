@@ -123,8 +123,8 @@ def mv(input: Tensor, vec: Tensor, *, out: Tensor | None = None) -> Tensor:
         raise RuntimeError(f"size mismatch, got input ({a.shape[0]}), mat ({a.shape[0]}x{a.shape[1]}), vec "
                            f"({v.shape[0]})")
     if a.dtype != v.dtype:
-        raise RuntimeError(f"addmv input tensors must have the same dtype, but got {vec.dtype.title}, {input.dtype.title}, "
-                           f"and {vec.dtype.title}")
+        raise RuntimeError(f"addmv input tensors must have the same dtype, but got {vec.dtype.title}, "
+                           f"{input.dtype.title}, and {vec.dtype.title}")
     r = wrap(of(a).matmul.matmul(a, v))
     if recording(input, vec):
         record(r, MvBackward0, (input, vec), saved=(input if vec._rg else None, vec if input._rg else None))
@@ -329,9 +329,9 @@ def _fits(input: Tensor, target: tuple[int, ...]) -> None:
                 raise RuntimeError(f"The expanded size of the tensor ({m}) must match the existing size ({n}) at "
                                    f"non-singleton dimension {len(target) - 1 - i}.  Target sizes: {list(target)}.  "
                                    f"Tensor sizes: {list(shape)}")
-        raise RuntimeError(f"expand({input.type()}{{{list(shape)}}}, size={list(target)}): the number of sizes provided "
-                           f"({len(target)}) must be greater or equal to the number of dimensions in the tensor "
-                           f"({len(shape)})")
+        raise RuntimeError(f"expand({input.type()}{{{list(shape)}}}, size={list(target)}): the number of sizes "
+                           f"provided ({len(target)}) must be greater or equal to the number of dimensions in the "
+                           f"tensor ({len(shape)})")
 
 
 def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1,

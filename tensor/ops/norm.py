@@ -4,6 +4,7 @@ An ordinary backward is one fused kernel. A backward that is itself recorded (cr
 from differentiable ops, so derivatives of every order exist.
 https://docs.pytorch.org/docs/stable/nn.functional.html
 """
+
 from __future__ import annotations
 
 from math import prod
@@ -39,6 +40,7 @@ def _wide(t: Tensor) -> Tensor:
 
 # --------------------------------------------------------------------------------------------------- batch norm
 
+
 @derivative
 def NativeBatchNormBackward0(node: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     x, weight, running_mean, running_var = node.unpack()
@@ -51,12 +53,16 @@ def NativeBatchNormBackward0(node: Any, grad: Tensor) -> tuple[Tensor | None, Te
         mean = running_mean._a
         invstd = kernel.affine(mean, running_var._a, None, None, eps)[0]
     dx, dweight, dbias = kernel.batch_norm_backward(grad._a, x._a, mean, invstd, _array(weight), training, needs[0])
-    return (_channels_last_result(dx, x) if needs[0] else None, wrap(dweight) if needs[1] else None,
-            wrap(dbias) if needs[2] else None)
+    return (
+        _channels_last_result(dx, x) if needs[0] else None,
+        wrap(dweight) if needs[1] else None,
+        wrap(dbias) if needs[2] else None,
+    )
 
 
-def _batch_norm_formula(grad: Tensor, x: Tensor, weight: Tensor | None, running_mean: Any, running_var: Any,
-                        training: bool, eps: float) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+def _batch_norm_formula(
+    grad: Tensor, x: Tensor, weight: Tensor | None, running_mean: Any, running_var: Any, training: bool, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """The derivative made of differentiable ops."""
     dt, x, grad = x.dtype, _wide(x), _wide(grad)
     dims = (0, *range(2, x.ndim))
@@ -78,9 +84,17 @@ def _batch_norm_formula(grad: Tensor, x: Tensor, weight: Tensor | None, running_
     return dx.to(dt), dweight.flatten(), dbias.flatten()
 
 
-def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
-               bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
-               cudnn_enabled: bool = True) -> Tensor:  # fmt: skip
+def batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    cudnn_enabled: bool = True,
+) -> Tensor:
     """Each channel of (N, C) or (N, C, *) normalized: by its own mean and biased variance when ``training`` (then the
     running statistics move by ``momentum``, with the unbiased variance), else by the running statistics.
 
@@ -123,7 +137,9 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
 
 def _more_than_one(shape: tuple[int, ...]) -> None:
     if prod(shape[:1]) * prod(shape[2:]) == 1:
-        raise ValueError(f"Expected more than 1 value per channel when training, got input size torch.Size({list(shape)})")
+        raise ValueError(
+            f"Expected more than 1 value per channel when training, got input size torch.Size({list(shape)})"
+        )
 
 
 def _check_mixed(dtype: Any, *parameters: Tensor | None) -> None:
@@ -135,16 +151,24 @@ def _check_mixed(dtype: Any, *parameters: Tensor | None) -> None:
             raise RuntimeError("mixed dtype (CPU): all inputs must share same datatype.")
 
 
-def instance_norm(input: Tensor, running_mean: Tensor | None = None, running_var: Tensor | None = None,
-                  weight: Tensor | None = None, bias: Tensor | None = None, use_input_stats: bool = True,
-                  momentum: float = 0.1, eps: float = 1e-5) -> Tensor:  # fmt: skip
+def instance_norm(
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
     """Each channel of each image of (N, C, *) normalized by itself: a batch norm of N * C channels.
 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.instance_norm.html"""
     shape = input._a.shape
     if use_input_stats and prod(shape[2:]) == 1:
-        raise ValueError("Expected more than 1 spatial element when training, got input size "
-                         f"torch.Size({list(shape)})")
+        raise ValueError(
+            f"Expected more than 1 spatial element when training, got input size torch.Size({list(shape)})"
+        )
     N, C = shape[:2]
     means, variances, w, b = (None if t is None else t.repeat(N) for t in (running_mean, running_var, weight, bias))
     rows = input.reshape(1, N * C, *shape[2:])
@@ -157,17 +181,24 @@ def instance_norm(input: Tensor, running_mean: Tensor | None = None, running_var
 
 # --------------------------------------------------------------------------------------------------- layer norm
 
+
 def _shape_arguments(normalized_shape: Any, input: Tensor) -> tuple[int, ...]:
     if not isinstance(normalized_shape, (tuple, list)):
-        raise TypeError("layer_norm(): argument 'normalized_shape' (position 2) must be tuple of ints, not "
-                        f"{type(normalized_shape).__name__}")
+        raise TypeError(
+            "layer_norm(): argument 'normalized_shape' (position 2) must be tuple of ints, not "
+            f"{type(normalized_shape).__name__}"
+        )
     shape = tuple(normalized_shape)
     if not shape:
-        raise RuntimeError("Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, "
-                           f"but got normalized_shape = {list(shape)}")
-    if input._a.shape[-len(shape):] != shape:
-        raise RuntimeError(f"Given normalized_shape={list(shape)}, expected input with shape "
-                           f"[{', '.join(['*', *map(str, shape)])}], but got input of size{list(input._a.shape)}")
+        raise RuntimeError(
+            "Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, "
+            f"but got normalized_shape = {list(shape)}"
+        )
+    if input._a.shape[-len(shape) :] != shape:
+        raise RuntimeError(
+            f"Given normalized_shape={list(shape)}, expected input with shape "
+            f"[{', '.join(['*', *map(str, shape)])}], but got input of size{list(input._a.shape)}"
+        )
     return shape
 
 
@@ -184,8 +215,11 @@ def NativeLayerNormBackward0(node: Any, grad: Tensor) -> tuple[Tensor | None, Te
     w = None if weight is None else weight._a.reshape(D)
     rows = x._a.reshape(x._a.size // max(D, 1), D)
     dx, dw, db = of(grad._a).norm.layer_norm_backward(grad._a.reshape(rows.shape), rows, mean, rstd, w)
-    return (wrap(dx.reshape(x._a.shape)) if needs[0] else None, wrap(dw.reshape(shape)) if needs[1] else None,
-            wrap(db.reshape(shape)) if needs[2] else None)
+    return (
+        wrap(dx.reshape(x._a.shape)) if needs[0] else None,
+        wrap(dw.reshape(shape)) if needs[1] else None,
+        wrap(db.reshape(shape)) if needs[2] else None,
+    )
 
 
 def _row_formula(grad: Tensor, x: Tensor, weight: Tensor | None, dims: Any, eps: float, outer: Any) -> tuple[Any, ...]:
@@ -198,8 +232,14 @@ def _row_formula(grad: Tensor, x: Tensor, weight: Tensor | None, dims: Any, eps:
     return dx, (grad * h).sum(outer) if outer else grad * h, grad.sum(outer) if outer else grad
 
 
-def layer_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None, bias: Tensor | None = None,
-               eps: float = 1e-5, cudnn_enable: bool = True) -> Tensor:  # fmt: skip
+def layer_norm(
+    input: Tensor,
+    normalized_shape: Any,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    cudnn_enable: bool = True,
+) -> Tensor:
     """The last dimensions, of shape ``normalized_shape``, normalized; weight and bias of that shape.
 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.layer_norm.html"""
@@ -207,8 +247,10 @@ def layer_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = Non
     shape = _shape_arguments(normalized_shape, input)
     for t, name in ((weight, "weight"), (bias, "bias")):
         if t is not None and t._a.shape != shape:
-            raise RuntimeError(f"Expected {name} to be of same shape as normalized_shape, but got {name} of shape "
-                               f"{list(t._a.shape)} and normalized_shape = {list(shape)}")
+            raise RuntimeError(
+                f"Expected {name} to be of same shape as normalized_shape, but got {name} of shape "
+                f"{list(t._a.shape)} and normalized_shape = {list(shape)}"
+            )
     a = input._a
     if a.dtype.kind in "biuc":
         raise not_implemented("LayerNormKernelImpl", a.dtype)
@@ -236,6 +278,7 @@ def rms_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None,
 
 # --------------------------------------------------------------------------------------------------- group norm
 
+
 @derivative
 def NativeGroupNormBackward0(node: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     x, weight = node.unpack()
@@ -251,8 +294,14 @@ def NativeGroupNormBackward0(node: Any, grad: Tensor) -> tuple[Tensor | None, Te
     return dx.reshape(x._a.shape).to(x.dtype), dweight.flatten(), dbias.flatten()
 
 
-def group_norm(input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None,
-               eps: float = 1e-5, cudnn_enabled: bool = True) -> Tensor:  # fmt: skip
+def group_norm(
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    cudnn_enabled: bool = True,
+) -> Tensor:
     """The channels of each image of (N, C, *) normalized in ``num_groups`` groups; weight and bias (C,).
 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.group_norm.html"""
@@ -264,14 +313,18 @@ def group_norm(input: Tensor, num_groups: int, weight: Tensor | None = None, bia
     if num_groups <= 0:
         raise RuntimeError(f"Expected num groups to be greater than 0, got {num_groups}")
     if C % num_groups:
-        raise RuntimeError(f"Expected number of channels in input to be divisible by num_groups, but got input of shape "
-                           f"{list(a.shape)} and num_groups={num_groups}")
+        raise RuntimeError(
+            f"Expected number of channels in input to be divisible by num_groups, but got input of shape "
+            f"{list(a.shape)} and num_groups={num_groups}"
+        )
     if N * (C // num_groups) * prod(a.shape[2:]) == 1:
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {list(a.shape)}")
     for t, name in ((weight, "weight"), (bias, "bias")):
         if t is not None and t._a.shape != (C,):
-            raise RuntimeError(f"Expected {name} to be a vector of size equal to the number of channels in input, but got "
-                               f"{name} of shape {list(t._a.shape)} and input of shape {list(a.shape)}")
+            raise RuntimeError(
+                f"Expected {name} to be a vector of size equal to the number of channels in input, but got "
+                f"{name} of shape {list(t._a.shape)} and input of shape {list(a.shape)}"
+            )
     if a.dtype.kind in "biuc":
         raise not_implemented("GroupNormKernelImpl", a.dtype)
     _check_mixed(a.dtype, weight, bias)

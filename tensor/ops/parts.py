@@ -271,7 +271,8 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
     first, second = (0, offset) if offset >= 0 else (-offset, 0)
     length = max(min(a.shape[d1] - first, a.shape[d2] - second), 0)
     rest = [d for d in range(a.ndim) if d not in (d1, d2)]
-    v = as_strided_array(a, (*[a.shape[d] for d in rest], length), (*[strides[d] for d in rest], strides[d1] + strides[d2]),
+    v = as_strided_array(a, (*[a.shape[d] for d in rest], length),
+                         (*[strides[d] for d in rest], strides[d1] + strides[d2]),
                          first * strides[d1] + second * strides[d2] if length else 0)
     return make_view(input, v, DiagonalBackward0, Region(a, v))
 

@@ -4,6 +4,7 @@ Max pooling keeps which element of its window each maximum came from; its deriva
 matching gather. Average pooling is linear, and so is its derivative.
 https://docs.pytorch.org/docs/stable/nn.functional.html#pooling-functions
 """
+
 from __future__ import annotations
 
 from typing import Any, NamedTuple
@@ -49,12 +50,14 @@ def _batched(input: Tensor) -> Tensor:
 
 # -------------------------------------------------------------------------------------------------- arguments
 
+
 def _pair(name: str, argument: str, position: int, value: Any) -> Pair:
     if hasattr(value, "__index__"):
         return value.__index__(), value.__index__()
     if not isinstance(value, (tuple, list)) or not all(hasattr(v, "__index__") for v in value):
-        raise TypeError(f"{name}(): argument '{argument}' (position {position}) must be tuple of ints, not "
-                        f"{type(value).__name__}")
+        raise TypeError(
+            f"{name}(): argument '{argument}' (position {position}) must be tuple of ints, not {type(value).__name__}"
+        )
     if len(value) not in (1, 2):
         raise RuntimeError(f"{name}: {argument} must either be a single int, or a tuple of two ints")
     return value[0].__index__(), value[-1].__index__()
@@ -69,11 +72,17 @@ def _length(size: int, kernel: int, stride: int, padding: int, dilation: int, ce
     return count
 
 
-def _window(name: str, input: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Window:
+def _window(
+    name: str, input: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
+) -> Window:
     """The arguments of a 2-D pooling, checked. Raises PyTorch's errors."""
     check_tensor(name, "input", 1, input)
     kernel = _pair(name, "kernel_size", 2, kernel_size)
-    steps = kernel if stride is None or (isinstance(stride, (tuple, list)) and not stride) else _pair(name, "stride", 3, stride)
+    steps = (
+        kernel
+        if stride is None or (isinstance(stride, (tuple, list)) and not stride)
+        else _pair(name, "stride", 3, stride)
+    )
     pads, spread = _pair(name, "padding", 4, padding), _pair(name, "dilation", 5, dilation)
     shape = input._a.shape
     if len(shape) not in (3, 4):
@@ -85,26 +94,34 @@ def _window(name: str, input: Any, kernel_size: Any, stride: Any, padding: Any, 
     if min(steps) < 0:
         raise RuntimeError(f"stride should be greater than zero, but got dH: {steps[0]} dW: {steps[1]}")
     if min(spread) <= 0:
-        raise RuntimeError(f"dilation should be greater than zero, but got dilationH: {spread[0]} dilationW: {spread[1]}")
+        raise RuntimeError(
+            f"dilation should be greater than zero, but got dilationH: {spread[0]} dilationW: {spread[1]}"
+        )
     for p, k, d in zip(pads, kernel, spread, strict=True):
         if p < 0:
             raise RuntimeError(f"pad must be non-negative, but got pad: {p}")
         if p > (d * (k - 1) + 1) // 2:
-            raise RuntimeError("pad should be at most half of effective kernel size, but got "
-                               f"pad={p}, kernel_size={k} and dilation={d}")
+            raise RuntimeError(
+                "pad should be at most half of effective kernel size, but got "
+                f"pad={p}, kernel_size={k} and dilation={d}"
+            )
     if 0 in shape[-3:]:
-        raise RuntimeError("Expected 3D or 4D (batch mode) tensor with optional 0 dim batch size for input, but got:"
-                           f"{list(shape)}")
+        raise RuntimeError(
+            f"Expected 3D or 4D (batch mode) tensor with optional 0 dim batch size for input, but got:{list(shape)}"
+        )
     lines = zip(shape[-2:], kernel, steps, pads, spread, strict=True)
-    out = tuple([_length(*line, ceil_mode) for line in lines])
+    out: Any = tuple([_length(*line, ceil_mode) for line in lines])
     if min(out) < 1:
         c, h, w = shape[-3:]
-        raise RuntimeError(f"Given input size: ({c}x{h}x{w}). Calculated output size: ({c}x{max(out[0], 0)}x"
-                           f"{max(out[1], 0)}). Output size is too small")
+        raise RuntimeError(
+            f"Given input size: ({c}x{h}x{w}). Calculated output size: ({c}x{max(out[0], 0)}x"
+            f"{max(out[1], 0)}). Output size is too small"
+        )
     return Window(shape[-2:], out, kernel, steps, pads, spread)
 
 
 # -------------------------------------------------------------------------------------------------------- max
+
 
 @derivative
 def MaxPool2DWithIndicesBackward0(node: Any, grad: Tensor, *indices: Any) -> Tensor:
@@ -138,12 +155,19 @@ def _gather(x: Tensor, taps: Any, window: Window, like: Tensor) -> Tensor:
     return out
 
 
-def max_pool2d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
-               ceil_mode: bool = False, return_indices: bool = False) -> Any:  # fmt: skip
+def max_pool2d(
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
     """The largest of each window of (N, C, H, W) or (C, H, W); NaN if there is one. ``stride`` is kernel_size if None.
 
-    With ``return_indices`` also the flat positions h * W + w of the maxima, int64. Raises RuntimeError for arguments that
-    do not fit. https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.max_pool2d.html"""
+    With ``return_indices`` also the flat positions h * W + w of the maxima, int64. Raises RuntimeError for arguments
+    that do not fit. https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.max_pool2d.html"""
     window = _window("max_pool2d", input, kernel_size, stride, padding, dilation, ceil_mode)
     if input._a.dtype.kind in "bc":
         raise not_implemented("max_pool2d", input._a.dtype)
@@ -169,16 +193,25 @@ def _max_pool(x: Tensor, window: Window, with_indices: bool) -> tuple[Tensor, An
     return values, indices
 
 
-def max_pool1d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
-               ceil_mode: bool = False, return_indices: bool = False) -> Any:  # fmt: skip
+def max_pool1d(
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
     """The largest of each window of (N, C, L) or (C, L).
 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.max_pool1d.html"""
     check_tensor("max_pool1d", "input", 1, input)
     shape = input._a.shape
     if len(shape) not in (2, 3):
-        raise RuntimeError("max_pool1d: Expected 2D or 3D (batch mode) tensor with optional 0 dim batch size for input, "
-                           f"but got:{list(shape)}")
+        raise RuntimeError(
+            "max_pool1d: Expected 2D or 3D (batch mode) tensor with optional 0 dim batch size for input, "
+            f"but got:{list(shape)}"
+        )
     k, p, d = _one("max_pool1d", kernel_size), _one("max_pool1d", padding), _one("max_pool1d", dilation)
     s = k if stride is None or (isinstance(stride, (tuple, list)) and not stride) else _one("max_pool1d", stride)
     for value, what in ((k, "kernel_size"), (s, "stride"), (d, "dilation")):
@@ -187,8 +220,9 @@ def max_pool1d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any
     if p < 0:
         raise RuntimeError(f"max_pool1d() padding must be non-negative, but got {p}")
     if p > k // 2:
-        raise RuntimeError(f"max_pool1d() padding should be at most half of kernel size, but got padding={p} and "
-                           f"kernel_size={k}")
+        raise RuntimeError(
+            f"max_pool1d() padding should be at most half of kernel size, but got padding={p} and kernel_size={k}"
+        )
     length = _length(shape[-1], k, s, p, d, ceil_mode)
     if length < 1:
         raise RuntimeError(f"max_pool1d() Invalid computed output size: {length}")
@@ -211,6 +245,7 @@ def _one(name: str, value: Any) -> int:
 
 # ---------------------------------------------------------------------------------------------------- average
 
+
 @derivative
 def AvgPool2DBackward0(node: Any, grad: Tensor) -> Tensor:
     (x,) = node.unpack()
@@ -231,8 +266,15 @@ def _avg_pool(x: Tensor, window: Window, options: Any) -> Tensor:
 _AvgPoolBackward: type[Node] = node_kind("AvgPool2DBackwardBackward0", lambda node, grad: _avg_pool(grad, *node.ctx))
 
 
-def avg_pool2d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
-               count_include_pad: bool = True, divisor_override: int | None = None) -> Tensor:  # fmt: skip
+def avg_pool2d(
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
     """The average of each window of (N, C, H, W) or (C, H, W).
 
     ``count_include_pad``: padding counts as zeros; ``divisor_override``: what sums are divided by instead of the number
@@ -247,8 +289,14 @@ def avg_pool2d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any
     return out if x is input else out.squeeze(0)
 
 
-def avg_pool1d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
-               count_include_pad: bool = True) -> Tensor:  # fmt: skip
+def avg_pool1d(
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Tensor:
     """The average of each window of (N, C, L) or (C, L).
 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.avg_pool1d.html"""
@@ -261,11 +309,14 @@ def avg_pool1d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any
 def _needs_two_or_three(name: str, input: Any) -> None:
     check_tensor(name, "input", 1, input)
     if input._a.ndim not in (2, 3):
-        raise RuntimeError(f"Expected 2 to 3 dimensions, but got {input._a.ndim}-dimensional tensor for argument #1 'self' "
-                           f"(while checking arguments for {name})")
+        raise RuntimeError(
+            f"Expected 2 to 3 dimensions, but got {input._a.ndim}-dimensional tensor for argument #1 'self' "
+            f"(while checking arguments for {name})"
+        )
 
 
 # --------------------------------------------------------------------------------------------------- adaptive
+
 
 @derivative
 def AdaptiveAvgPool2DBackward0(node: Any, grad: Tensor) -> Tensor:
@@ -299,15 +350,19 @@ def _output_size(name: str, value: Any, shape: tuple[int, ...]) -> Pair:
     else:
         h, w = shape[-2:] if value is None else (value.__index__(),) * 2
     if h < 0 or w < 0:
-        raise RuntimeError(f"{name}: elements of output_size must be greater than or equal to 0 but received {{{h}, {w}}}")
+        raise RuntimeError(
+            f"{name}: elements of output_size must be greater than or equal to 0 but received {{{h}, {w}}}"
+        )
     return h, w
 
 
 def _not_empty(name: str, shape: tuple[int, ...]) -> None:
     for i in range(-3, 0):
         if shape[i] == 0:
-            raise RuntimeError(f"{name}(): Expected input to have non-zero size for non-batch dimensions, but input has sizes "
-                               f"{list(shape)} with dimension {len(shape) + i} being empty")
+            raise RuntimeError(
+                f"{name}(): Expected input to have non-zero size for non-batch dimensions, but input has sizes "
+                f"{list(shape)} with dimension {len(shape) + i} being empty"
+            )
 
 
 def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:

@@ -127,8 +127,8 @@ def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = N
     a = input._a
     dt = a.dtype if dtype is None else as_dtype(dtype).np
     if dt.kind in "biu":
-        raise RuntimeError(f"mean(): could not infer output dtype. {'Input' if dtype is None else 'Optional'} dtype must be "
-                           f"either a floating point or complex dtype. Got: {from_numpy_dtype(dt).title}")
+        raise RuntimeError(f"mean(): could not infer output dtype. {'Input' if dtype is None else 'Optional'} dtype "
+                           f"must be either a floating point or complex dtype. Got: {from_numpy_dtype(dt).title}")
     if a.dtype != dt:
         input = input.to(from_numpy_dtype(dt))
         a = input._a
@@ -413,7 +413,8 @@ def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> 
     Raises RuntimeError when there is no element, IndexError when the dimension is empty."""
     a = input._a
     if dim is None and not a.size:
-        raise RuntimeError("aminmax(): cannot compute aminmax over an empty dimension as the operation has no identity.")
+        raise RuntimeError("aminmax(): cannot compute aminmax over an empty dimension as the operation has no "
+                           "identity.")
     dims = _dims(dim, a.ndim)
     if dims and dim is not None and not a.shape[dims[0]]:
         raise IndexError(f"aminmax: Expected reduction dim {dims[0]} to have non-zero size.")
@@ -526,12 +527,14 @@ def _truth(name: str, input: Tensor, dim: Any, keepdim: bool, out: Any) -> Tenso
     return _done(name, wrap(r if a.dtype != np.uint8 else r.astype(np.uint8)), out, input)
 
 
-def all(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, out: Tensor | None = None) -> Tensor:
+def all(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None,
+        out: Tensor | None = None) -> Tensor:
     """Whether all elements are true (uint8 stays uint8, as in PyTorch)."""
     return _truth("all", input, dim if axis is None else axis, keepdim, out)
 
 
-def any(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, out: Tensor | None = None) -> Tensor:
+def any(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None,
+        out: Tensor | None = None) -> Tensor:
     """Whether any element is true (uint8 stays uint8, as in PyTorch)."""
     return _truth("any", input, dim if axis is None else axis, keepdim, out)
 

@@ -384,8 +384,8 @@ def expand(input: Tensor, *sizes: Any, size: Any = None, implicit: bool = False)
     extra = len(shape) - a.ndim
     if extra < 0:
         raise RuntimeError(f"expand({input.type()}{{{list(a.shape)}}}, size={list(shape)}): the number of sizes "
-                           f"provided ({len(shape)}) must be greater or equal to the number of dimensions in the tensor "
-                           f"({a.ndim})")
+                           f"provided ({len(shape)}) must be greater or equal to the number of dimensions in the "
+                           f"tensor ({a.ndim})")
     target = []
     for i, n in enumerate(shape):
         have = a.shape[i - extra] if i >= extra else 1

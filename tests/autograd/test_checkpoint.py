@@ -1,6 +1,7 @@
 """Checkpointing gives the gradients of the plain function, random numbers included."""
 import numpy as np
 import pytest
+
 import tritium as torch
 from tritium.utils.checkpoint import checkpoint, checkpoint_sequential
 

@@ -1,7 +1,9 @@
 """The fast NumPy convolutions against the plain ones, on every path."""
+
 import ml_dtypes
 import numpy as np
 import pytest
+
 from tritium.kernels.reference import conv, conv_grad, conv_plain, parallel, winograd
 
 # batch, channels, height, width, output channels, groups
@@ -9,9 +11,11 @@ IMAGES = [(2, 3, 21, 23, 8, 1), (1, 1, 20, 20, 6, 1), (3, 8, 14, 15, 12, 1), (2,
           (2, 16, 20, 20, 16, 16), (8, 32, 16, 16, 40, 1), (1, 64, 7, 7, 32, 1), (0, 4, 5, 5, 6, 1)]  # fmt: skip
 # kernel, stride, padding (top, bottom, left, right), dilation
 WINDOWS = [
-    ((1, 1), (1, 1), (0, 0, 0, 0), (1, 1)), ((1, 1), (2, 2), (0, 0, 0, 0), (1, 1)), ((3, 3), (1, 1), (1, 1, 1, 1), (1, 1)),
-    ((3, 3), (2, 2), (1, 1, 1, 1), (1, 1)), ((5, 3), (1, 2), (2, 1, 0, 2), (1, 1)), ((3, 3), (2, 1), (2, 2, 2, 2), (2, 2)),
-    ((2, 2), (3, 3), (0, 0, 0, 0), (1, 1)), ((7, 7), (2, 2), (3, 3, 3, 3), (1, 1)), ((3, 2), (2, 3), (1, 1, 1, 1), (3, 1)),
+    ((1, 1), (1, 1), (0, 0, 0, 0), (1, 1)), ((1, 1), (2, 2), (0, 0, 0, 0), (1, 1)),
+    ((3, 3), (1, 1), (1, 1, 1, 1), (1, 1)), ((3, 3), (2, 2), (1, 1, 1, 1), (1, 1)),
+    ((5, 3), (1, 2), (2, 1, 0, 2), (1, 1)), ((3, 3), (2, 1), (2, 2, 2, 2), (2, 2)),
+    ((2, 2), (3, 3), (0, 0, 0, 0), (1, 1)), ((7, 7), (2, 2), (3, 3, 3, 3), (1, 1)),
+    ((3, 2), (2, 3), (1, 1, 1, 1), (3, 1)),
     ((3, 3), (2, 4), (1, 1, 1, 1), (2, 2)), ((2, 3), (6, 4), (1, 1, 1, 1), (4, 6)),
 ]  # fmt: skip
 
@@ -76,8 +80,8 @@ def test_winograd(image, padding, m, threads, monkeypatch):
     x, weight, bias = data(n, c, h, w), data(o, c, 3, 3, seed=1), data(o, seed=2)
     y = conv_plain.conv2d(x, weight, bias, (1, 1), padding)
     for order in (np.ascontiguousarray, nhwc):
-        ours = conv.conv2d(order(x).astype(np.float32), weight.astype(np.float32), bias.astype(np.float32), (1, 1), padding,
-                           activation="relu")  # fmt: skip
+        x_, w_, b_ = (a.astype(np.float32) for a in (order(x), weight, bias))
+        ours = conv.conv2d(x_, w_, b_, (1, 1), padding, activation="relu")
         assert_near(ours, np.maximum(y, 0), np.float32, np.abs(y).max())
 
 
@@ -110,7 +114,9 @@ def test_not_finite(m, monkeypatch):
     assert (np.isnan(ours) == np.isnan(plain)).all() and (np.isinf(ours) == np.isinf(plain)).all()
 
 
-@pytest.mark.parametrize("dtype,limit", [(np.float16, 1e-3), (ml_dtypes.bfloat16, 8e-3), (np.int32, 0), (np.uint8, 0), (np.complex64, 1e-6)])
+@pytest.mark.parametrize(
+    "dtype,limit", [(np.float16, 1e-3), (ml_dtypes.bfloat16, 8e-3), (np.int32, 0), (np.uint8, 0), (np.complex64, 1e-6)]
+)
 def test_dtypes(dtype, limit):
     x, w = np.abs(data(2, 4, 8, 8) * 4).astype(dtype), np.abs(data(6, 4, 3, 3) * 2).astype(dtype)
     wide = {"c": np.complex128, "i": np.int64, "u": np.int64}.get(np.dtype(dtype).kind, np.float64)
@@ -122,11 +128,21 @@ def test_dtypes(dtype, limit):
 @pytest.mark.parametrize("layout", ["expand", "flip", "step"])
 def test_strides(layout):
     x, w = data(3, 4, 12, 12), data(6, 4, 3, 3, seed=1)
-    view = {"expand": np.broadcast_to(x[:1], x.shape), "flip": x[:, :, ::-1, ::-1], "step": data(3, 8, 24, 24)[:, ::2, ::2, 1::2]}[layout]
+    view = {
+        "expand": np.broadcast_to(x[:1], x.shape),
+        "flip": x[:, :, ::-1, ::-1],
+        "step": data(3, 8, 24, 24)[:, ::2, ::2, 1::2],
+    }[layout]
     for options in [((1, 1), (1, 1, 1, 1)), ((2, 2), (0, 0, 0, 0))]:
         exact = conv_plain.conv2d(view, w, None, *options)
         for dtype in (np.float32, np.float64):
-            assert_near(conv.conv2d(view.astype(np.float64, order="K").astype(dtype, order="K"), w.astype(dtype), None, *options), exact, dtype)
+            assert_near(
+                conv.conv2d(
+                    view.astype(np.float64, order="K").astype(dtype, order="K"), w.astype(dtype), None, *options
+                ),
+                exact,
+                dtype,
+            )
         assert_near(conv.conv2d(view, w, None, *options), exact, np.float64)
     one = data(6, 4, 1, 1, seed=1)
     assert_near(conv.conv2d(view, one), conv_plain.conv2d(view, one), np.float64)

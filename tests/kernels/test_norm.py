@@ -1,7 +1,9 @@
 """Normalization kernels against their formulas in float64."""
+
 import ml_dtypes
 import numpy as np
 import pytest
+
 from tritium.kernels.reference import norm
 
 SHAPES = [(6, 3), (40, 70), (2, 5, 7), (2, 64, 9, 9), (3, 6, 3, 4, 5), (8, 16, 28, 28)]
@@ -19,7 +21,9 @@ def along(v, x):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_batch_norm(shape, dtype, limit, monkeypatch):
     monkeypatch.setattr(norm, "BLOCK", 4096)  # several blocks also for small arrays
-    x, dy, w, b = (a.astype(dtype) for a in (data(*shape), data(*shape, seed=1), data(shape[1], seed=2), data(shape[1], seed=3)))
+    x, dy, w, b = (
+        a.astype(dtype) for a in (data(*shape), data(*shape, seed=1), data(shape[1], seed=2), data(shape[1], seed=3))
+    )
     wide = x.astype(np.float64)
     axes = (0, *range(2, x.ndim))
     M = x.size // x.shape[1]
@@ -67,7 +71,9 @@ def test_update_running():
 @pytest.mark.parametrize("shape", [(3, 5), (100, 64), (0, 4), (1, 1)])
 def test_layer_norm(shape, dtype, limit, monkeypatch):
     monkeypatch.setattr(norm, "BLOCK", 1024)
-    x, dy, w, b = (a.astype(dtype) for a in (data(*shape), data(*shape, seed=1), data(shape[1], seed=2), data(shape[1], seed=3)))
+    x, dy, w, b = (
+        a.astype(dtype) for a in (data(*shape), data(*shape, seed=1), data(shape[1], seed=2), data(shape[1], seed=3))
+    )
     wide = x.astype(np.float64)
     rstd = 1 / np.sqrt(wide.var(1, keepdims=True) + 1e-5)
     h = (wide - wide.mean(1, keepdims=True)) * rstd

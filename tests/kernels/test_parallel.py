@@ -1,9 +1,11 @@
 """Threads and workspaces of the NumPy kernels."""
+
 import os
 import threading
 
 import numpy as np
 import pytest
+
 from tritium.kernels.reference import parallel
 
 
@@ -96,7 +98,9 @@ def test_empty():
     assert parallel.empty((0, 5), np.float32).shape == (0, 5)
 
 
-@pytest.mark.parametrize("n,rows,per_row,target,threads", [(8, 14, 14, 200, 2), (1, 7, 7, 16, 4), (32, 4, 4, 100, 3), (3, 56, 56, 500, 2)])
+@pytest.mark.parametrize(
+    "n,rows,per_row,target,threads", [(8, 14, 14, 200, 2), (1, 7, 7, 16, 4), (32, 4, 4, 100, 3), (3, 56, 56, 500, 2)]
+)
 def test_blocks(n, rows, per_row, target, threads):
     seen = np.zeros((n, rows), int)
     for n0, n1, y0, y1 in parallel.blocks(n, rows, per_row, target, threads):

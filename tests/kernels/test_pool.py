@@ -1,12 +1,17 @@
 """Pooling kernels against loops over windows."""
+
 import ml_dtypes
 import numpy as np
 import pytest
+
 from tritium.kernels.reference import pool
 
 # kernel, stride, padding, dilation, output size of a 9 x 11 plane
-WINDOWS = [((2, 2), (2, 2), (0, 0), (1, 1), (4, 5)), ((3, 3), (2, 2), (1, 1), (1, 1), (5, 6)), ((3, 2), (1, 3), (1, 0), (2, 1), (7, 4)),
-           ((1, 1), (2, 2), (0, 0), (1, 1), (5, 6)), ((4, 4), (3, 3), (2, 2), (1, 1), (4, 4)), ((2, 2), (2, 2), (0, 0), (1, 1), (5, 6))]  # fmt: skip
+WINDOWS = [
+    ((2, 2), (2, 2), (0, 0), (1, 1), (4, 5)), ((3, 3), (2, 2), (1, 1), (1, 1), (5, 6)),
+    ((3, 2), (1, 3), (1, 0), (2, 1), (7, 4)), ((1, 1), (2, 2), (0, 0), (1, 1), (5, 6)),
+    ((4, 4), (3, 3), (2, 2), (1, 1), (4, 4)), ((2, 2), (2, 2), (0, 0), (1, 1), (5, 6)),
+]  # fmt: skip
 
 
 def windows(x, window):
@@ -54,12 +59,18 @@ def test_average(window, include):
     dy = np.random.default_rng(1).standard_normal(y.shape)
     dx = np.zeros((2, 5, 99))
     for p, q, places in windows(x, window):
-        ends = [min(i * s - pad + k, n + pad) - (i * s - pad) for i, s, pad, k, n in zip((p, q), stride, padding, kernel, (9, 11), strict=True)]
+        ends = [
+            min(i * s - pad + k, n + pad) - (i * s - pad)
+            for i, s, pad, k, n in zip((p, q), stride, padding, kernel, (9, 11), strict=True)
+        ]
         by = ends[0] * ends[1] if include else len(places)
         assert np.allclose(y[:, :, p, q], x.reshape(2, 5, 99)[:, :, places].sum(2) / by)
         dx[:, :, places] += dy[:, :, p, q, None] / by
     assert np.allclose(pool.avg_pool2d_backward(dy, (9, 11), kernel, stride, padding, include).reshape(dx.shape), dx)
-    assert np.allclose(pool.avg_pool2d(x, size, kernel, stride, padding, include, 5), pool.avg_pool2d(x, size, kernel, stride, padding, include, 1) / 5)
+    assert np.allclose(
+        pool.avg_pool2d(x, size, kernel, stride, padding, include, 5),
+        pool.avg_pool2d(x, size, kernel, stride, padding, include, 1) / 5,
+    )
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (9, 11), (12, 4)])
@@ -98,4 +109,6 @@ def test_dtypes(dtype):
     if dtype != np.uint8:
         mean = pool.avg_pool2d(x, (4, 5), (2, 2), (2, 2), (0, 0))
         exact = pool.avg_pool2d(x.astype(float), (4, 5), (2, 2), (2, 2), (0, 0))
-        assert mean.dtype == dtype and np.allclose(mean.astype(float), np.floor(exact) if dtype == np.int64 else exact, rtol=1e-2)
+        assert mean.dtype == dtype and np.allclose(
+            mean.astype(float), np.floor(exact) if dtype == np.int64 else exact, rtol=1e-2
+        )

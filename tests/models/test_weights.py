@@ -3,6 +3,7 @@ import hashlib
 import re
 
 import pytest
+
 import tritium
 from tritium import models
 from tritium.models import MobileNet_V2_Weights, ResNet18_Weights, ResNet50_Weights
@@ -39,7 +40,8 @@ def test_published_weights(weights):
     assert re.fullmatch(r"https://download\.pytorch\.org/models/[a-z0-9_]+-[0-9a-f]{8}\.pth", weights.url)
     assert weights.meta["num_classes"] == 1000 and 60 < weights.meta["_metrics"]["ImageNet-1K"]["acc@1"] < 83
     text = repr(weights.transforms())
-    assert f"Resize(size={232 if weights.name.endswith('V2') else 256}" in text and "CenterCrop(size=(224, 224))" in text
+    assert f"Resize(size={232 if weights.name.endswith('V2') else 256}" in text
+    assert "CenterCrop(size=(224, 224))" in text
     assert "mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)" in text
 
 
@@ -54,11 +56,16 @@ def test_members():
 
 @pytest.mark.parametrize("folder", [0, 1])
 @pytest.mark.parametrize("file", ["resnet18-f37072fd.pth", "resnet18-5c106cde.pth"])
+def test_where_files_are_looked_for(homes, state, folder, file):
+    tritium.save(state, homes[folder] / file)
+    assert holds(models.resnet18(weights="IMAGENET1K_V1"), state)
+
+
 @pytest.mark.parametrize("options", [{"weights": "IMAGENET1K_V1"}, {"weights": ResNet18_Weights.DEFAULT},
                                      {"weights": "ResNet18_Weights.DEFAULT"}, {"pretrained": True}, {"weights": True},
                                      {"pretrained": True, "progress": False}], ids=str)
-def test_names_are_looked_up(homes, state, folder, file, options):
-    tritium.save(state, homes[folder] / file)
+def test_names_that_mean_the_same(homes, state, options):
+    tritium.save(state, homes[0] / "resnet18-f37072fd.pth")
     assert holds(models.resnet18(**options), state)
 
 

@@ -125,6 +125,7 @@ def check_same(code, setup="", **options):
     Options: ``skip`` (of "dtype shape strides requires_grad node values"), ``tolerance``, ``text`` ("any" or
     "exact": TypeErrors are compared by type only unless "exact")."""
     import torch
+
     import tritium
 
     whole = setup + "\n" + code

@@ -1,4 +1,5 @@
 """Convolutions against PyTorch: values, strides, node names, gradients of two orders, errors."""
+
 import pytest
 
 pytest.importorskip("torch")
@@ -57,7 +58,9 @@ grads(F.conv2d(x, w, b, {options}), x, w, b)
     "x.transpose(2, 3)", "x[:, ::2]", "x[:, :, 1:-1, ::2]", "x.contiguous(memory_format=torch.channels_last)",
     "x[:1].expand(3, -1, -1, -1)", "x.flip(3)",
     "x.contiguous(memory_format=torch.channels_last)[:, :, 1:]"])  # fmt: skip
-@pytest.mark.parametrize("kernel,options", [((3, 3), "padding=1"), ((1, 1), ""), ((3, 3), "stride=2"), ((1, 1), "stride=2")])
+@pytest.mark.parametrize(
+    "kernel,options", [((3, 3), "padding=1"), ((1, 1), ""), ((3, 3), "stride=2"), ((1, 1), "stride=2")]
+)
 def test_layouts(same, layout, kernel, options):
     same(f"""
 x = data(2, 4, 9, 8).requires_grad_()
@@ -69,13 +72,16 @@ y = F.conv2d(v, w, None, {options})
 
 
 def test_nodes(same):
-    same("""
+    same(
+        """
 x = data(2, 4, 8, 8).requires_grad_()
 w = data(6, 4, 3, 3).requires_grad_()
 y = F.conv2d(x, w, data(6).requires_grad_(), 2, 1)
 dx, dw = torch.autograd.grad(y.sum(), (x, w), create_graph=True)
 [y, type(dx.grad_fn).__name__, type(dw.grad_fn).__name__, len(y.grad_fn.next_functions)]
-""", SETUP)
+""",
+        SETUP,
+    )
 
 
 @pytest.mark.parametrize("n", [1, 2])
@@ -99,12 +105,14 @@ z = F.conv2d(data({n}, 4, 8, 8), w.contiguous(memory_format=torch.channels_last)
     "F.conv1d(data(2, 4, 9), data(6, 4, 3), data(6))",
     "F.conv1d(data(4, 9), data(6, 4, 3), stride=2, padding=1)",
     "F.conv1d(data(2, 4, 9), data(6, 2, 3), padding='same', groups=2, dilation=2)",
-    "grads(F.conv1d(x := data(2, 4, 9).requires_grad_(), w := data(6, 4, 3, seed=3).requires_grad_(), None, 2, 1), x, w)",
+    "grads(F.conv1d(x := data(2, 4, 9).requires_grad_(), w := data(6, 4, 3, seed=3).requires_grad_(), None, 2, 1), "
+    "x, w)",
     "grads(F.conv_transpose2d(x := data(2, 4, 5, 6).requires_grad_(), w := data(4, 3, 3, 3, seed=3).requires_grad_(), "
     "b := data(3).requires_grad_(), 2, 1, 1), x, w, b)",
     "F.conv_transpose2d(data(2, 4, 5, 6), data(4, 3, 3, 2, seed=3), stride=(1, 2), groups=2, dilation=(2, 1))",
     "F.conv_transpose2d(data(4, 5, 6), data(4, 3, 3, 3), padding=1)",
-    "grads(F.conv_transpose1d(x := data(2, 4, 9).requires_grad_(), w := data(4, 3, 3, seed=3).requires_grad_(), None, 2), x, w)",
+    "grads(F.conv_transpose1d(x := data(2, 4, 9).requires_grad_(), w := data(4, 3, 3, seed=3).requires_grad_(), None, "
+    "2), x, w)",
     "F.conv2d(data(2, 4, 8, 8).to(torch.int64), torch.ones(6, 4, 3, 3, dtype=torch.int64))",
     "F.conv2d(data(2, 4, 8, 8).mul(9).to(torch.int32), data(6, 4, 3, 3).mul(9).to(torch.int32))",
     "F.conv2d(data(2, 4, 8, 8).to(torch.bfloat16), data(6, 4, 3, 3).to(torch.bfloat16))",
@@ -115,17 +123,18 @@ def test_more(same, code):
     same(code, SETUP, skip=["strides"] if "grads" in code else [])
 
 
-ERRORS = """F.conv2d(X[0, 0], W); F.conv2d(X, W[0]); F.conv2d(X, data(6, 3, 3, 3)); F.conv2d(X[0], data(6, 3, 3, 3))
-F.conv2d(X, W, data(5)); F.conv2d(X, W, data(6, 1)); F.conv2d(X, data(6, 4, 9, 9))
-F.conv2d(X, data(6, 4, 9, 9), padding=1, dilation=2); F.conv2d(X.float(), W); F.conv2d(X, W.float()); F.conv2d(X, W, b.float())
-F.conv2d(X[:1].float(), W); F.conv2d(X.long(), W); F.conv2d(X.half(), W); F.conv2d(X, W, stride=0); F.conv2d(X, W, stride=-1)
-F.conv2d(X, W, padding=-1); F.conv2d(X.float(), W.float(), dilation=0); F.conv2d(X, W, groups=0); F.conv2d(X, W, groups=4)
+ERRORS = """F.conv2d(X[0, 0], W); F.conv2d(X, W[0]); F.conv2d(X, data(6, 3, 3, 3))
+F.conv2d(X[0], data(6, 3, 3, 3)); F.conv2d(X, W, data(5)); F.conv2d(X, W, data(6, 1)); F.conv2d(X, data(6, 4, 9, 9))
+F.conv2d(X, data(6, 4, 9, 9), padding=1, dilation=2); F.conv2d(X.float(), W); F.conv2d(X, W.float())
+F.conv2d(X, W, b.float()); F.conv2d(X[:1].float(), W); F.conv2d(X.long(), W); F.conv2d(X.half(), W)
+F.conv2d(X, W, stride=0); F.conv2d(X, W, stride=-1); F.conv2d(X, W, padding=-1)
+F.conv2d(X.float(), W.float(), dilation=0); F.conv2d(X, W, groups=0); F.conv2d(X, W, groups=4)
 F.conv2d(X, data(5, 2, 3, 3), groups=2); F.conv2d(X, W, padding='same', stride=2); F.conv2d(X, W, padding='foo')
 F.conv2d(X, W, stride=(1, 2, 3)); F.conv2d(X, W, padding=(1, 2, 3)); F.conv2d(X, W, dilation=(1, 2, 3))
-F.conv2d(data(2, 4, 0, 8), W, padding=1); F.conv2d(X, data(0, 4, 3, 3)); F.conv2d('a', W); F.conv2d(X, 'a'); F.conv2d(X, W, 2)
-F.conv2d(X, W, stride=2.5); F.conv1d(X, data(6, 4, 3)); F.conv1d(X[..., 0], data(6, 3, 3)); F.conv1d(X[..., 0], data(6, 4, 9))
-F.conv_transpose2d(X, data(5, 6, 3, 3)); F.conv_transpose2d(X, data(4, 6, 3, 3), stride=2, output_padding=2)
-F.conv2d(X.bool(), W.bool())"""
+F.conv2d(data(2, 4, 0, 8), W, padding=1); F.conv2d(X, data(0, 4, 3, 3)); F.conv2d('a', W); F.conv2d(X, 'a')
+F.conv2d(X, W, 2); F.conv2d(X, W, stride=2.5); F.conv1d(X, data(6, 4, 3)); F.conv1d(X[..., 0], data(6, 3, 3))
+F.conv1d(X[..., 0], data(6, 4, 9)); F.conv_transpose2d(X, data(5, 6, 3, 3))
+F.conv_transpose2d(X, data(4, 6, 3, 3), stride=2, output_padding=2); F.conv2d(X.bool(), W.bool())"""
 
 
 @pytest.mark.parametrize("code", [c.strip() for c in ERRORS.replace("\n", ";").split(";")])

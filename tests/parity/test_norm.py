@@ -1,4 +1,5 @@
 """Normalization against PyTorch: values, running statistics, gradients of two orders, node names, errors."""
+
 import pytest
 
 pytest.importorskip("torch")
@@ -28,7 +29,7 @@ d = "{dtype}"
 x = data({shape}, dtype=d).requires_grad_()
 w, b = data(3, dtype=d, seed=1).requires_grad_(), data(3, dtype=d, seed=2).requires_grad_()
 mean, var = data(3, dtype=d, seed=3), data(3, dtype=d, seed=4).abs()
-{"y = F.batch_norm(x, mean, var, w, b, " if affine else "y = F.batch_norm(x, mean, var, None, None, "}{training}, 0.3, 1e-3)
+y = F.batch_norm(x, mean, var, {"w, b" if affine else "None, None"}, {training}, 0.3, 1e-3)
 [mean.clone(), var.clone(), mean._version > 0, grads(y, {"x, w, b" if affine else "x"})]
 """, SETUP, tolerance=TOLERANCE[dtype])  # fmt: skip
 
@@ -48,12 +49,15 @@ grads(y, x, w)
 
 
 def test_strides_and_nodes(same):
-    same("""
+    same(
+        """
 x = data(2, 4, 6, 5).requires_grad_()
 c = x.contiguous(memory_format=torch.channels_last)
 [F.batch_norm(x, None, None, training=True), F.batch_norm(c, None, None, training=True), F.layer_norm(x, (5,)),
  F.group_norm(x, 2), F.instance_norm(x), F.batch_norm(x.relu(), data(4), data(4).abs())]
-""", SETUP)
+""",
+        SETUP,
+    )
 
 
 def test_far_mean(same):
@@ -62,14 +66,24 @@ def test_far_mean(same):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("code", [
-    "grads(F.layer_norm(x, (5,)), x)", "grads(F.layer_norm(x, (6, 5), w, b), x, w, b)", "grads(F.layer_norm(x, [4, 6, 5]), x)",
-    "grads(F.layer_norm(x.transpose(1, 3), (4,)), x)", "grads(F.group_norm(x, 2), x)", "grads(F.group_norm(x, 2, c, e), x, c, e)",
-    "grads(F.group_norm(x, 4, c), x, c)", "grads(F.group_norm(x[:, :, 0, 0], 2, c, e), x, c, e)",
-    "grads(F.instance_norm(x, None, None, c, e), x, c, e)", "grads(F.rms_norm(x, (5,)), x)", "grads(F.rms_norm(x, (6, 5), w, 1e-3), x, w)",
-    "m, v = data(4, dtype=d), data(4, dtype=d).abs(); [F.instance_norm(x, m, v, c, e), m.clone(), v.clone()]",
-    "F.instance_norm(x, data(4, dtype=d), data(4, dtype=d).abs(), c, e, False)",
-])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "grads(F.layer_norm(x, (5,)), x)",
+        "grads(F.layer_norm(x, (6, 5), w, b), x, w, b)",
+        "grads(F.layer_norm(x, [4, 6, 5]), x)",
+        "grads(F.layer_norm(x.transpose(1, 3), (4,)), x)",
+        "grads(F.group_norm(x, 2), x)",
+        "grads(F.group_norm(x, 2, c, e), x, c, e)",
+        "grads(F.group_norm(x, 4, c), x, c)",
+        "grads(F.group_norm(x[:, :, 0, 0], 2, c, e), x, c, e)",
+        "grads(F.instance_norm(x, None, None, c, e), x, c, e)",
+        "grads(F.rms_norm(x, (5,)), x)",
+        "grads(F.rms_norm(x, (6, 5), w, 1e-3), x, w)",
+        "m, v = data(4, dtype=d), data(4, dtype=d).abs(); [F.instance_norm(x, m, v, c, e), m.clone(), v.clone()]",
+        "F.instance_norm(x, data(4, dtype=d), data(4, dtype=d).abs(), c, e, False)",
+    ],
+)
 def test_others(same, code, dtype):
     code = "\n".join(part.strip() for part in code.split(";"))
     same(code, SETUP + f"""
@@ -80,21 +94,31 @@ c, e = data(4, dtype=d, seed=1).requires_grad_(), data(4, dtype=d, seed=2).requi
 """, tolerance=TOLERANCE[dtype], skip=["strides", "node"])  # fmt: skip
 
 
-@pytest.mark.parametrize("code", [
-    "F.batch_norm(X.half(), mean.float(), var.float())", "F.batch_norm(X.bfloat16(), mean.float(), var.float(), training=True)",
-    "F.batch_norm(X[:0], mean, var)", "F.batch_norm(X[:0], mean, var, training=True)",
-    "F.layer_norm(X.bfloat16(), (8,))", "F.group_norm(X.bfloat16(), 2)", "F.layer_norm(X[:0], (8,))", "F.group_norm(X[:0], 2)",
-])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "F.batch_norm(X.half(), mean.float(), var.float())",
+        "F.batch_norm(X.bfloat16(), mean.float(), var.float(), training=True)",
+        "F.batch_norm(X[:0], mean, var)",
+        "F.batch_norm(X[:0], mean, var, training=True)",
+        "F.layer_norm(X.bfloat16(), (8,))",
+        "F.group_norm(X.bfloat16(), 2)",
+        "F.layer_norm(X[:0], (8,))",
+        "F.group_norm(X[:0], 2)",
+    ],
+)
 def test_more(same, code):
     same(code, SETUP + "\nX = data(2, 4, 8, 8); mean = data(4); var = data(4).abs()")
 
 
-ERRORS = """F.batch_norm(X, None, None); F.batch_norm(X, m[:3], m); F.batch_norm(X, m, m[:3]); F.batch_norm(X, m, m, m[:3])
-F.batch_norm(X, m, m, m, m[:3]); F.batch_norm(X[:1, :, 0, 0], m, m, training=True); F.batch_norm(X[:1, :, :1, :1], None, None, training=True)
-F.batch_norm(m, m, m); F.batch_norm(X, m, None); F.batch_norm(X, m.float(), m.float()); F.batch_norm(X.float(), m.float(), m.float(), m.half())
-F.batch_norm(X.long(), m, m); F.layer_norm(X, (4, 8)); F.layer_norm(X, (8, 8), data(8, 8), data(8)); F.layer_norm(X, ()); F.layer_norm(X, 8)
-F.layer_norm(X, (8,), data(7)); F.group_norm(X, 3); F.group_norm(X, 2, m[:3]); F.group_norm(m, 2); F.instance_norm(X[:, :, :1, :1])
-F.group_norm(X[:1, :2, :1, :1], 2); F.layer_norm(X.long(), (8,)); F.group_norm(X.long(), 2); F.batch_norm('a', m, m)"""
+ERRORS = """F.batch_norm(X, None, None); F.batch_norm(X, m[:3], m); F.batch_norm(X, m, m[:3])
+F.batch_norm(X, m, m, m[:3]); F.batch_norm(X, m, m, m, m[:3]); F.batch_norm(X[:1, :, 0, 0], m, m, training=True)
+F.batch_norm(X[:1, :, :1, :1], None, None, training=True); F.batch_norm(m, m, m); F.batch_norm(X, m, None)
+F.batch_norm(X, m.float(), m.float()); F.batch_norm(X.float(), m.float(), m.float(), m.half())
+F.batch_norm(X.long(), m, m); F.layer_norm(X, (4, 8)); F.layer_norm(X, (8, 8), data(8, 8), data(8))
+F.layer_norm(X, ()); F.layer_norm(X, 8); F.layer_norm(X, (8,), data(7)); F.group_norm(X, 3)
+F.group_norm(X, 2, m[:3]); F.group_norm(m, 2); F.instance_norm(X[:, :, :1, :1]); F.group_norm(X[:1, :2, :1, :1], 2)
+F.layer_norm(X.long(), (8,)); F.group_norm(X.long(), 2); F.batch_norm('a', m, m)"""
 
 
 @pytest.mark.parametrize("code", [c.strip() for c in ERRORS.replace("\n", ";").split(";")])

@@ -1,4 +1,5 @@
 """Pooling against PyTorch: values, indices, strides, node names, gradients of two orders, errors."""
+
 import pytest
 
 pytest.importorskip("torch")
@@ -32,8 +33,16 @@ y, i = F.max_pool2d(x, {window}, ceil_mode={ceil_mode}, return_indices=True)
 """, SETUP)  # fmt: skip
 
 
-@pytest.mark.parametrize("options", [
-    "", ", count_include_pad=False", ", divisor_override=3", ", ceil_mode=True", ", ceil_mode=True, count_include_pad=False"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        "",
+        ", count_include_pad=False",
+        ", divisor_override=3",
+        ", ceil_mode=True",
+        ", ceil_mode=True, count_include_pad=False",
+    ],
+)
 @pytest.mark.parametrize("window", WINDOWS)
 def test_avg_pool2d(same, window, options):
     same(f"""
@@ -45,15 +54,27 @@ grads(F.avg_pool2d(x, {window}{options}), x)
 @pytest.mark.parametrize("size", ["1", "(1, 1)", "2", "(3, 5)", "7", "(9, 11)", "(12, 13)", "(None, 2)", "(1, 3)"])
 @pytest.mark.parametrize("kind", ["avg", "max"])
 def test_adaptive(same, kind, size):
-    same(f"""
+    same(
+        f"""
 x = data(2, 3, 9, 11, step=0.5).requires_grad_()
 grads(F.adaptive_{kind}_pool2d(x, {size}), x)
-""", SETUP)
+""",
+        SETUP,
+    )
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("op", ["max_pool2d(v, 3, 2, 1)", "max_pool2d(v, 2, dilation=2)", "avg_pool2d(v, 3, 2, 1)",
-                                "adaptive_avg_pool2d(v, 2)", "adaptive_avg_pool2d(v, 1)", "adaptive_max_pool2d(v, 2)"])
+@pytest.mark.parametrize(
+    "op",
+    [
+        "max_pool2d(v, 3, 2, 1)",
+        "max_pool2d(v, 2, dilation=2)",
+        "avg_pool2d(v, 3, 2, 1)",
+        "adaptive_avg_pool2d(v, 2)",
+        "adaptive_avg_pool2d(v, 1)",
+        "adaptive_max_pool2d(v, 2)",
+    ],
+)
 def test_layouts(same, op, layout):
     same(f"""
 x = data(2, 4, 9, 10).requires_grad_()
@@ -64,18 +85,25 @@ y = F.{op}
 
 
 def test_nodes(same):
-    same("""
+    same(
+        """
 x = data(2, 4, 8, 8).requires_grad_()
-ys = [F.max_pool2d(x, 2), F.avg_pool2d(x, 2), F.adaptive_avg_pool2d(x, 2), F.adaptive_max_pool2d(x, 2), F.adaptive_avg_pool2d(x, 1)]
+ys = [F.max_pool2d(x, 2), F.avg_pool2d(x, 2), F.adaptive_avg_pool2d(x, 2), F.adaptive_max_pool2d(x, 2)]
+ys.append(F.adaptive_avg_pool2d(x, 1))
 [[y, type(torch.autograd.grad((y * y).sum(), x, create_graph=True)[0].grad_fn).__name__] for y in ys[:-1]] + [ys[-1]]
-""", SETUP)
+""",
+        SETUP,
+    )
 
 
 def test_channels_last_output(same):
-    same("""
+    same(
+        """
 x = data(2, 4, 8, 8).contiguous(memory_format=torch.channels_last)
 [F.max_pool2d(x, 2), F.avg_pool2d(x, 2), F.adaptive_avg_pool2d(x, 2)]
-""", SETUP)
+""",
+        SETUP,
+    )
 
 
 @pytest.mark.parametrize("code", [
@@ -85,30 +113,33 @@ x = data(2, 4, 8, 8).contiguous(memory_format=torch.channels_last)
     "F.max_pool2d(x.mul(9).to(torch.int32), 2, return_indices=True)", "F.max_pool2d(x.mul(9).to(torch.uint8), 3, 2, 1)",
     "F.max_pool2d(x[0], 2, return_indices=True)", "F.avg_pool2d(x[0], 2)", "F.adaptive_avg_pool2d(x[0], 2)",
     "F.adaptive_avg_pool2d(x[0], 1)", "F.adaptive_max_pool2d(x[0], 2, return_indices=True)",
-    "F.max_pool2d(x[:0], 2)", "F.avg_pool2d(x[:0], 2)", "F.adaptive_avg_pool2d(x[:0], 2)", "F.adaptive_avg_pool2d(x, 0)",
+    "F.max_pool2d(x[:0], 2)", "F.avg_pool2d(x[:0], 2)", "F.adaptive_avg_pool2d(x[:0], 2)",
+    "F.adaptive_avg_pool2d(x, 0)",
     "F.avg_pool2d(x.mul(9).to(torch.int64), 2)", "F.max_pool2d(x, [2], stride=[])", "F.max_pool2d(x, (3,))",
     "F.max_pool2d(x.to(torch.bfloat16), 3, 2, 1)", "F.avg_pool2d(x.to(torch.float16), 3)",
     "F.adaptive_avg_pool2d(x.to(torch.bfloat16), 2)",
     "F.max_pool1d(x[0], 2)", "F.max_pool1d(x[0], 3, 2, 1, return_indices=True)", "F.max_pool1d(x[0, 0], 2)",
     "F.avg_pool1d(x[0], 2)", "F.avg_pool1d(x[0], 3, 2, 1, count_include_pad=False)", "F.adaptive_avg_pool1d(x[0], 3)",
     "F.adaptive_avg_pool1d(x[0], 1)", "F.adaptive_max_pool1d(x[0], 3)",
-    "grads(F.max_pool1d(v := x[0].requires_grad_(), 3, 2, 1), v)", "grads(F.avg_pool1d(v := x[0].requires_grad_(), 3, 2, 1), v)",
+    "grads(F.max_pool1d(v := x[0].requires_grad_(), 3, 2, 1), v)",
+    "grads(F.avg_pool1d(v := x[0].requires_grad_(), 3, 2, 1), v)",
     "grads(F.adaptive_avg_pool1d(v := x[0].requires_grad_(), 3), v)[1:]",
 ])  # fmt: skip
 def test_more(same, code):
     same(code, SETUP + "\nx = data(2, 3, 8, 9)", skip=["strides"] if "[0]" in code else [])
 
 
-ERRORS = """F.max_pool2d(X, 0); F.max_pool2d(X, 2, 0); F.max_pool2d(X, 2, 2, 2); F.max_pool2d(X, 9); F.max_pool2d(X, (2, 3, 4))
-F.max_pool2d(X, 2, -1); F.max_pool2d(X, 2, 2, -1); F.max_pool2d(X, 2, 2, 0, 0); F.max_pool2d(X[0, 0], 2); F.max_pool2d(X[:, :0], 2)
-F.max_pool2d(X[0, :, :0], 2); F.avg_pool2d(X[:, :0], 2); F.avg_pool2d(X, 2, 2, 2); F.avg_pool2d(X, 9)
-F.avg_pool2d(X, 2, divisor_override=0); F.avg_pool2d(X, 0); F.avg_pool2d(X, 2, 2, -1); F.avg_pool2d(X, (1, 2, 3))
-F.adaptive_avg_pool2d(X, (1, 2, 3)); F.adaptive_avg_pool2d(X, -1); F.adaptive_avg_pool2d(X[:, :, :0], 2)
-F.adaptive_max_pool2d(X[:, :, :0], 1); F.adaptive_max_pool2d(X[0, 0], 1); F.max_pool1d(X[0, 0, 0], 2); F.max_pool1d(X, 2)
-F.avg_pool1d(X[0, 0, 0], 2); F.avg_pool1d(X, 2); F.adaptive_avg_pool1d(X[0, 0, 0], 1); F.max_pool1d(X[0], 9)
-F.max_pool1d(X[0], 2, 2, 2); F.max_pool1d(X[0], 0); F.max_pool1d(X[0], 2, 0); F.avg_pool1d(X[0], 9)
-F.adaptive_avg_pool1d(X[0], (1, 2)); F.max_pool2d('a', 2); F.max_pool2d(X, 2.5); F.max_pool2d(X.bool(), 2)
-F.avg_pool2d(X.int(), 2); F.adaptive_avg_pool2d(X.long(), 2); F.adaptive_max_pool2d(X.long(), 2)"""
+ERRORS = """F.max_pool2d(X, 0); F.max_pool2d(X, 2, 0); F.max_pool2d(X, 2, 2, 2); F.max_pool2d(X, 9)
+F.max_pool2d(X, (2, 3, 4)); F.max_pool2d(X, 2, -1); F.max_pool2d(X, 2, 2, -1); F.max_pool2d(X, 2, 2, 0, 0)
+F.max_pool2d(X[0, 0], 2); F.max_pool2d(X[:, :0], 2); F.max_pool2d(X[0, :, :0], 2); F.avg_pool2d(X[:, :0], 2)
+F.avg_pool2d(X, 2, 2, 2); F.avg_pool2d(X, 9); F.avg_pool2d(X, 2, divisor_override=0); F.avg_pool2d(X, 0)
+F.avg_pool2d(X, 2, 2, -1); F.avg_pool2d(X, (1, 2, 3)); F.adaptive_avg_pool2d(X, (1, 2, 3))
+F.adaptive_avg_pool2d(X, -1); F.adaptive_avg_pool2d(X[:, :, :0], 2); F.adaptive_max_pool2d(X[:, :, :0], 1)
+F.adaptive_max_pool2d(X[0, 0], 1); F.max_pool1d(X[0, 0, 0], 2); F.max_pool1d(X, 2); F.avg_pool1d(X[0, 0, 0], 2)
+F.avg_pool1d(X, 2); F.adaptive_avg_pool1d(X[0, 0, 0], 1); F.max_pool1d(X[0], 9); F.max_pool1d(X[0], 2, 2, 2)
+F.max_pool1d(X[0], 0); F.max_pool1d(X[0], 2, 0); F.avg_pool1d(X[0], 9); F.adaptive_avg_pool1d(X[0], (1, 2))
+F.max_pool2d('a', 2); F.max_pool2d(X, 2.5); F.max_pool2d(X.bool(), 2); F.avg_pool2d(X.int(), 2)
+F.adaptive_avg_pool2d(X.long(), 2); F.adaptive_max_pool2d(X.long(), 2)"""
 
 
 @pytest.mark.parametrize("code", [c.strip() for c in ERRORS.replace("\n", ";").split(";")])

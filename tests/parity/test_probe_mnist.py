@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 import tritium
 from tritium.probe import cached_features, load_backbone, open_data
 from tritium.probe.cli import main
@@ -42,8 +43,8 @@ def work(tmp_path_factory, example):
 
 
 def conv_norm(layers, inputs, outputs, size, stride=1, groups=1, act=True):
-    layers += [tnn.Conv2d(inputs, outputs, size, stride, size // 2, groups=groups, bias=False), tnn.BatchNorm2d(outputs)]
-    return layers + [tnn.ReLU6()] if act else layers
+    conv = tnn.Conv2d(inputs, outputs, size, stride, size // 2, groups=groups, bias=False)
+    return layers + [conv, tnn.BatchNorm2d(outputs)] + ([tnn.ReLU6()] if act else [])
 
 
 class Block(tnn.Module):

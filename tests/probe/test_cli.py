@@ -8,8 +8,9 @@ import time
 
 import numpy as np
 import pytest
-import tritium
 from PIL import Image
+
+import tritium
 from tritium import models
 from tritium.probe.cli import main
 from tritium.tensor.serialization import load_safetensors, safetensors_metadata
@@ -20,6 +21,7 @@ SMALL = ["--arch", "resnet18", "--weights", "none", "--image-size", "32", "--epo
 
 def refused(capsys, *arguments):
     """The one line on stderr of a command that must end with exit code 2."""
+    capsys.readouterr()
     try:
         code = main([str(a) for a in arguments])
     except SystemExit as stop:
@@ -67,7 +69,8 @@ def test_quiet(capsys):
 
 def test_two_runs_write_the_same_bytes(tmp_path, capsys):
     for name in ("a", "b"):
-        assert probe("--epochs", 5, "--seed", 7, "--out", tmp_path / name, "--cache-dir", tmp_path / f"cache-{name}") == 0
+        cache = tmp_path / f"cache-{name}"
+        assert probe("--epochs", 5, "--seed", 7, "--out", tmp_path / name, "--cache-dir", cache) == 0
     for file in ("head.safetensors", "metrics.jsonl", "checkpoint.pt", "config.json"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
     reports = [json.loads((tmp_path / name / "report.json").read_text()) for name in ("a", "b")]
@@ -77,8 +80,8 @@ def test_two_runs_write_the_same_bytes(tmp_path, capsys):
     assert (tmp_path / "c" / "head.safetensors").read_bytes() != (tmp_path / "a" / "head.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("option", ["--arch=resnet18", "--weights=none", "--image-size=32", "--val-split=0.5", "--augment",
-                                    "--skip-bad", "--num-classes=10"])
+@pytest.mark.parametrize("option", ["--arch=resnet18", "--weights=none", "--image-size=32", "--val-split=0.5",
+                                    "--augment", "--skip-bad", "--num-classes=10"])
 def test_options_that_need_a_folder(capsys, option):
     assert "needs DATA" in refused(capsys, "probe", option)
 
@@ -241,7 +244,8 @@ def test_a_loss_that_is_no_number(capsys, folder, tmp_path):
     (["--device", "cuda"], "cuda are not implemented"), (["--device", "tpu"], "tpu"), (["--lr", "-1"], "positive"),
     (["--lr", "nan"], "positive"), (["--epochs", "0"], "--epochs"), (["--batch-size", "1.5"], "--batch-size"),
     (["--momentum", "1"], "--momentum"), (["--seed", "-1"], "--seed"), (["--optimizer", "adam"], "adam"),
-    (["--schedule", "linear"], "linear"), (["--warmup", "99"], "warmup"), (["--resume"], "--out"), (["--bogus"], "bogus"),
+    (["--schedule", "linear"], "linear"), (["--warmup", "99"], "warmup"), (["--resume"], "--out"),
+    (["--bogus"], "bogus"),
     (["--cache-dir", "x", "--no-cache"], "exclude"), (["--weight-decay", "-0.1"], "--weight-decay")])
 def test_bad_options(capsys, arguments, text):
     assert text in refused(capsys, "probe", *arguments)
@@ -308,18 +312,39 @@ def test_interrupted_and_resumed_is_as_if_nothing_had_happened(tmp_path, monkeyp
         assert state["momentum_buffer"].equal(states[1][number]["momentum_buffer"])
 
 
+def test_interrupted_before_the_first_epoch(tmp_path, monkeypatch, capsys):
+    from tritium.probe import workflow
+
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workflow, "cached_features", stop)
+        assert probe("--quiet", "--epochs", 2, "--out", tmp_path / "run") == 130
+    assert "holds another run" in refused(capsys, "probe", "--quiet", "--epochs", 2, "--out", tmp_path / "run")
+    assert probe("--quiet", "--epochs", 2, "--resume", "--out", tmp_path / "run") == 0
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_cache_that_can_not_be_written_is_told_once(tmp_path, capsys):
+    (tmp_path / "file").write_text("x")
+    assert probe("--quiet", "--epochs", 1, "--cache-dir", tmp_path / "file") == 0
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1 and "warning: the features are not kept" in errors[0]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 def test_control_c(tmp_path):
     command = [sys.executable, "-m", "tritium", "probe", "--epochs", "100000", "--out", str(tmp_path / "run")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
-    metrics = tmp_path / "run" / "metrics.jsonl"
+    metrics, checkpoint = tmp_path / "run" / "metrics.jsonl", tmp_path / "run" / "checkpoint.pt"
     deadline = time.time() + 60
-    while time.time() < deadline and not (metrics.exists() and metrics.stat().st_size):
+    while time.time() < deadline and not checkpoint.exists():
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert len(errors.splitlines()) == 1 and "--resume" in errors
     rows = [json.loads(line) for line in metrics.read_text().splitlines()]
-    state = tritium.load(tmp_path / "run" / "checkpoint.pt")
+    state = tritium.load(checkpoint)
     assert rows[:len(state["history"])] == state["history"] and len(rows) - len(state["history"]) in (0, 1)

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+
 import tritium
 from tritium import models, nn
 from tritium.probe import (

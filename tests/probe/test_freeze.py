@@ -3,6 +3,7 @@ import copy
 import pickle
 
 import pytest
+
 import tritium
 from tritium import models, nn, optim
 from tritium.probe import freeze, head_name, replace_head, unfreeze, without_head

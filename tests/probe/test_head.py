@@ -3,6 +3,7 @@ import math
 
 import numpy as np
 import pytest
+
 import tritium
 from tritium.probe import Features, LinearProbe, ProbeError, Recipe, Scores, probe_features
 from tritium.probe.report import confusion, per_class, summary
@@ -74,7 +75,8 @@ def test_state_continues_exactly():
 
 def test_rates():
     cosine = Recipe(epochs=4)
-    assert [cosine.rate(e) for e in range(4)] == pytest.approx([1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2])
+    expected = [1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2]
+    assert [cosine.rate(e) for e in range(4)] == pytest.approx(expected)
     warm = Recipe(epochs=4, warmup=1, schedule="none")
     assert [warm.rate(e) for e in range(4)] == [0.5, 1, 1, 1]
     step = Recipe(epochs=9, schedule="step")
@@ -91,7 +93,8 @@ def test_orders():
 
 @pytest.mark.parametrize(("option", "value"), [
     ("epochs", 0), ("lr", 0.0), ("lr", math.inf), ("lr", math.nan), ("momentum", 1.0), ("momentum", -0.1),
-    ("weight_decay", -1.0), ("optimizer", "adam"), ("schedule", "linear"), ("warmup", 20), ("batch_size", 0), ("seed", -1)])
+    ("weight_decay", -1.0), ("optimizer", "adam"), ("schedule", "linear"), ("warmup", 20), ("batch_size", 0),
+    ("seed", -1)])
 def test_bad_recipes(option, value):
     with pytest.raises(ProbeError, match=f"{option.replace('_', ' ')} must be .*, not"):
         Recipe(**{option: value})
