@@ -94,9 +94,9 @@ def ClampBackward1(node: Any, grad: Tensor) -> Tensor:
 @derivative
 def ClampBackward0(node: Any, grad: Tensor) -> Any:
     x, low, high = node.unpack()
-    above = None if low is None else x >= low
-    below = None if high is None else x <= high
-    keep = above if below is None else below if above is None else above.logical_and(below)
+    above: Any = None if low is None else x >= low
+    below: Any = None if high is None else x <= high
+    keep: Any = above if below is None else below if above is None else above.logical_and(below)
     grads = [where(keep.logical_or(x.isnan()), grad, 0.0)]
     if low is not None:
         grads.append(where(x < low if high is None else (x < low).logical_and(low < high), grad, 0.0))
