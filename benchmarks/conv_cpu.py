@@ -14,6 +14,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 import torch.nn.functional as F
+
 from tritium.kernels.reference import conv, conv_grad, parallel
 
 # input channels, output channels, kernel, stride, size, groups
@@ -47,8 +48,11 @@ def cases(shape: tuple[int, ...], batch: int, backward: bool) -> dict[str, Calla
     rest = (s, s), (p, p, p, p), (1, 1), groups
     if not backward:
         ready = conv.prepare(w, groups)
-        return {"ours": lambda: conv.conv2d(last, ready, None, *rest[:3]), "nchw": lambda: F.conv2d(t, tw, None, s, p, 1, groups),
-                "channels_last": lambda: F.conv2d(tl, twl, None, s, p, 1, groups)}  # fmt: skip
+        return {
+            "ours": lambda: conv.conv2d(last, ready, None, *rest[:3]),
+            "nchw": lambda: F.conv2d(t, tw, None, s, p, 1, groups),
+            "channels_last": lambda: F.conv2d(tl, twl, None, s, p, 1, groups),
+        }
     dy = conv.conv2d(last, w, None, *rest)
     d = torch.from_numpy(np.ascontiguousarray(dy))
     dl = d.contiguous(memory_format=torch.channels_last)

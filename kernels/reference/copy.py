@@ -81,7 +81,7 @@ def block_diag(blocks: Any) -> Any:
 
 def flip(a: Any, dims: tuple[int, ...]) -> Any:
     """A copy in reverse order along the dimensions."""
-    return np.array(np.flip(a, dims))
+    return np.array(np.flip(a, dims), order="C" if 0 in a.strides else "K")
 
 
 def roll(a: Any, shifts: Any, dims: Any) -> Any:

@@ -253,11 +253,20 @@ def one_hot(index: Array, classes: int) -> Array:
     return out
 
 
+UNSIGNED = {np.dtype(np.int64): np.dtype(np.uint64), np.dtype(np.int32): np.dtype(np.uint32)}
+
+
 def first_outside(index: Array, low: int, high: int) -> int | None:
-    """The first number of ``index`` that is not in [low, high), or None."""
-    if not index.size or (index.min() >= low and index.max() < high):
+    """The first number of ``index`` (int64 or int32) that is not in [low, high), or None."""
+    if not index.size:
+        return None
+    if low == 0:  # one pass: as unsigned, negative numbers are large
+        if index.view(UNSIGNED[index.dtype]).max() < high:
+            return None
+    elif index.min() >= low and index.max() < high:
         return None
     flat = index.reshape(-1)
     return int(flat[np.flatnonzero((flat < low) | (flat >= high))[0]])
+
 
 

@@ -14,8 +14,13 @@ from numpy import asarray, ndarray
 
 from tritium.kernels.reference.quiet import begin, end, quiet
 
-f16, bf16, f32 = np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16), np.dtype(np.float32)
+f16, bf16, f32, f64 = (np.dtype(t) for t in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64))
 LOW = (f16, bf16)
+
+
+def widened(a: Any) -> Any:
+    """``a`` in float32; the dimensions of an expanded array follow one another as usual."""
+    return a.astype(f32, order="C" if 0 in a.strides else "K")
 
 
 def unary(f: Callable[[Any], Any], widen: bool = True) -> Callable[[Any], Any]:
@@ -25,7 +30,7 @@ def unary(f: Callable[[Any], Any], widen: bool = True) -> Callable[[Any], Any]:
         token = begin()
         try:
             if widen and a.dtype in LOW:
-                r = f(a.astype(f32))
+                r = f(widened(a))
                 return asarray(r).astype(a.dtype) if r.dtype == f32 else asarray(r)
             r = f(a)
         finally:
@@ -56,7 +61,7 @@ def low_binary(f: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         dt = a.dtype if type(a) is ndarray else b.dtype
         token = begin()
         try:
-            r = asarray(f(a.astype(f32) if type(a) is ndarray else a, b.astype(f32) if type(b) is ndarray else b))
+            r = asarray(f(widened(a) if type(a) is ndarray else a, widened(b) if type(b) is ndarray else b))
             return r.astype(dt) if r.dtype == f32 else r
         finally:
             end(token)
@@ -84,6 +89,10 @@ def _sgn(a: Any) -> Any:
 
 
 def _relu(a: Any) -> Any:
+    if a.size > 4096 and a.dtype in (f32, f64):
+        from tritium.kernels.reference.activation import forward
+
+        return forward["relu"](a)
     return np.maximum(a, a.dtype.type(0))
 
 
@@ -259,7 +268,7 @@ def addcdiv(a: Any, x: Any, y: Any, value: Any) -> Any:
 
 
 def _wide(a: Any) -> Any:
-    return a.astype(f32) if isinstance(a, ndarray) and a.dtype in LOW else a
+    return widened(a) if isinstance(a, ndarray) and a.dtype in LOW else a
 
 
 def cast(a: Any, dtype: Any) -> Any:
@@ -272,6 +281,6 @@ def cast(a: Any, dtype: Any) -> Any:
             a = a != 0 if dtype.kind == "b" else a.real
         if a.dtype.kind == "f" and dtype.kind in "iu" and dtype.itemsize < 8:
             return a.astype(np.int64).astype(dtype)
-        return a.astype(dtype)
+        return a.astype(dtype, order="C" if 0 in a.strides else "K")
     finally:
         end(token)

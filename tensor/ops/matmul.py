@@ -147,6 +147,8 @@ def dot(input: Tensor, tensor: Tensor, *, out: Tensor | None = None) -> Tensor:
     if a.dtype != b.dtype:
         raise RuntimeError(f"dot : expected both vectors to have same dtype, but found {input.dtype.title} and "
                            f"{from_numpy_dtype(b.dtype).title}")
+    if a.dtype.kind == "b":
+        raise not_implemented("dot", a.dtype)
     if a.shape != b.shape:
         raise RuntimeError(f"inconsistent tensor size, expected tensor [{a.size}] and src [{b.size}] to have the same "
                            f"number of elements, but got {a.size} and {b.size} elements respectively")

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from tritium.tensor.graph import derivative, make_view, make_views, materialize, record, recording, wrap
-from tritium.tensor.layout import as_strided_array, element_strides, wrap_dim
-from tritium.tensor.ops.region import Region, put_region
+from tritium.tensor.layout import as_strided_array, contiguous_strides, element_strides, wrap_dim
+from tritium.tensor.ops.region import Part, put_region
 from tritium.tensor.tensor import Tensor
 
 # --- parts -----------------------------------------------------------------------------------
@@ -274,7 +274,7 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
     v = as_strided_array(a, (*[a.shape[d] for d in rest], length),
                          (*[strides[d] for d in rest], strides[d1] + strides[d2]),
                          first * strides[d1] + second * strides[d2] if length else 0)
-    return make_view(input, v, DiagonalBackward0, Region(a, v))
+    return make_view(input, v, DiagonalBackward0, Part(a.shape, lambda index: index.diagonal(offset, d1, d2)))
 
 
 @derivative
@@ -303,4 +303,7 @@ def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
         v = as_strided_array(a, shape, (1,), 0)
     else:
         v = as_strided_array(a, shape, (*strides[:d], strides[d] * step, *strides[d + 1:], strides[d]), 0)
-    return make_view(input, v, UnfoldBackward0, Region(base, v))
+    # the positions in the order of the elements, whatever the strides: an expanded input has several at one address
+    steps = (*contiguous_strides(a.shape)[:d], contiguous_strides(a.shape)[d] * step, *contiguous_strides(a.shape)[d + 1:],
+             contiguous_strides(a.shape)[d]) if base.ndim else (1,)
+    return make_view(input, v, UnfoldBackward0, Part(base.shape, lambda index: as_strided_array(index, shape, steps, 0)))

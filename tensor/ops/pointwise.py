@@ -108,8 +108,7 @@ def ThresholdBackwardBackward0(node: Any, grad: Tensor) -> tuple[Tensor, Tensor 
 
 def threshold_backward(grad: Tensor, result: Tensor) -> Tensor:
     """The derivative of relu: the gradient where the result is positive (or nan), 0 elsewhere."""
-    k = of(grad._a)
-    out = wrap(k.pointwise.binaries["mul"](grad._a, k.pointwise.binaries["gt"](result._a, 0)))
+    out = wrap(of(grad._a).activation.backward["threshold"](grad._a, result._a, 0, 0))
     if grad._free or result._free:
         out._free = True
     if recording(grad, result):

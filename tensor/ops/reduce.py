@@ -619,7 +619,7 @@ def logsumexp(input: Tensor, dim: Any, keepdim: bool = False, *, out: Tensor | N
     a = x._a
     dims = wrap_dims(dim, a.ndim)
     k = of(a)
-    r = wrap(k.softmax.logsumexp(a, dims, keepdim))
+    r = wrap(np.asarray(k.softmax.logsumexp(a, dims, keepdim), order="C"))
     if recording(x):
         record(r, LogsumexpBackward0, (x,), saved=(x, r), ctx=(dims, keepdim))
     return _done("logsumexp", r, out, input)

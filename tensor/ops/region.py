@@ -4,6 +4,7 @@ https://docs.pytorch.org/docs/stable/generated/torch.as_strided.html
 """
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,46 +16,30 @@ from tritium.tensor.tensor import Tensor
 
 # --- regions: where a view lies in its base ------------------------------------------------------
 
-class Region:
-    """Which elements of an array a view of it sees. Used where a view's derivative is a window, not a formula."""
+class Part:
+    """Which elements of an array of a shape a view of it sees. Used where a view's derivative is a window, not a formula.
 
-    def __init__(self, base: Any, view: Any) -> None:
-        if base.itemsize != view.itemsize:
-            raise NotImplementedError("in-place changes through a view of another dtype are not recorded; use "
-                                      "detach() or work out of place")
-        self.shape, self.view_shape = base.shape, view.shape
-        self.strides, self.view_strides = element_strides(base), element_strides(view)
-        self.start = (address_of(view) - address_of(base)) // base.itemsize if view.size and base.size else 0
+    ``look``: the view, as a function of an array."""
+
+    def __init__(self, shape: tuple[int, ...], look: Any) -> None:
+        self.shape, self.look = shape, look
         self._index: Any = None
 
     @property
     def index(self) -> Any:
         """For each element of the view its position in the base's logical order; -1 where it lies outside."""
         if self._index is None:
-            where = self._offsets(self.view_shape, self.view_strides) + self.start
-            if self.strides != contiguous_strides(self.shape) or self.start < 0:
-                own = self._offsets(self.shape, self.strides).reshape(-1)
-                order = np.argsort(own, kind="stable")
-                found = np.searchsorted(own[order], where.reshape(-1)).clip(0, max(own.size - 1, 0))
-                hit = own[order][found] == where.reshape(-1)
-                self._index = np.where(hit, order[found], -1).reshape(where.shape)
-            else:
-                numel = int(np.prod(self.shape, dtype=np.int64))
-                self._index = np.where(where < numel, where, -1)
+            self._index = self._find()
         return self._index
 
-    @staticmethod
-    def _offsets(shape: Any, strides: Any) -> Any:
-        out = np.zeros(shape, np.int64)
-        for d, (n, s) in enumerate(zip(shape, strides, strict=True)):
-            out += (np.arange(n) * s).reshape((-1,) + (1,) * (len(shape) - 1 - d))
-        return out
+    def _find(self) -> Any:
+        return self.look(np.arange(math.prod(self.shape)).reshape(self.shape))
 
     def take(self, a: Any) -> Any:
         """The view's elements of an array of the base's shape."""
         flat, index = a.reshape(-1), self.index
         if flat.size == 0:
-            return np.zeros(self.view_shape, a.dtype)
+            return np.zeros(index.shape, a.dtype)
         out = np.asarray(flat[index])
         if (index < 0).any():
             out[index < 0] = 0
@@ -73,6 +58,36 @@ class Region:
         out = np.array(a, order="C")
         index = self.index.reshape(-1)
         out.reshape(-1)[index[index >= 0]] = 0
+        return out
+
+
+class Region(Part):
+    """A part that is known by where the view lies in the base's memory."""
+
+    def __init__(self, base: Any, view: Any) -> None:
+        if base.itemsize != view.itemsize:
+            raise NotImplementedError("in-place changes through a view of another dtype are not recorded; use "
+                                      "detach() or work out of place")
+        self.shape, self.view_shape = base.shape, view.shape
+        self.strides, self.view_strides = element_strides(base), element_strides(view)
+        self.start = (address_of(view) - address_of(base)) // base.itemsize if view.size and base.size else 0
+        self._index = None
+
+    def _find(self) -> Any:
+        where = self._offsets(self.view_shape, self.view_strides) + self.start
+        if self.strides == contiguous_strides(self.shape) and self.start >= 0:
+            return np.where(where < math.prod(self.shape), where, -1)
+        own = self._offsets(self.shape, self.strides).reshape(-1)
+        order = np.argsort(own, kind="stable")
+        found = np.searchsorted(own[order], where.reshape(-1)).clip(0, max(own.size - 1, 0))
+        hit = own[order][found] == where.reshape(-1)
+        return np.where(hit, order[found], -1).reshape(where.shape)
+
+    @staticmethod
+    def _offsets(shape: Any, strides: Any) -> Any:
+        out = np.zeros(shape, np.int64)
+        for d, (n, s) in enumerate(zip(shape, strides, strict=True)):
+            out += (np.arange(n) * s).reshape((-1,) + (1,) * (len(shape) - 1 - d))
         return out
 
 
@@ -110,7 +125,7 @@ def CopySlices(node: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _region_op(name: str, kind: Any) -> Any:
-    def op(grad: Tensor, region: Region) -> Tensor:
+    def op(grad: Tensor, region: Part) -> Tensor:
         out = wrap(getattr(region, name)(grad._a))
         if recording(grad):
             record(out, kind, (grad,), ctx=region)

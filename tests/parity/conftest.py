@@ -16,7 +16,9 @@ class Seen:
 
     def __init__(self, t):
         self.dtype = str(t.dtype).rpartition(".")[2]
-        self.shape, self.strides = tuple(t.shape), tuple(t.stride())
+        self.shape = tuple(t.shape)
+        # along a dimension of size 1, and in an empty tensor, no step is ever taken
+        self.strides = () if 0 in self.shape else tuple(s if n != 1 else 1 for s, n in zip(t.stride(), t.shape))
         self.requires_grad = t.requires_grad
         self.node = type(t.grad_fn).__name__ if t.grad_fn is not None else None
         d = t.detach()
@@ -53,6 +55,8 @@ def see(x):
         return str(x).replace("tritium", "torch")
     if isinstance(x, str):
         return x.replace("tritium", "torch")
+    if type(x).__name__ in ("finfo", "iinfo"):
+        return repr(x)
     return x
 
 
