@@ -149,7 +149,7 @@ def is_complex(input: Tensor) -> Any:
 
 def is_nonzero(input: Tensor) -> Any:
     """Whether the one element of ``input`` is not zero."""
-    return input.item() != 0
+    return input.__bool__()
 
 
 def is_storage(obj: Any) -> Any:

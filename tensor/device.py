@@ -40,7 +40,8 @@ class device:
                 raise RuntimeError(f"Invalid device string: '{type}'")
             raise RuntimeError(f"Expected one of cpu, cuda device type at start of device string: {name}")
         if name == "cpu" and index not in (None, 0):
-            raise RuntimeError(f"CPU device index must be -1 or zero, got {index}")
+            raise RuntimeError("Device index must not be negative" if index is not None and index < 0 else
+                               f"CPU device index must be -1 or zero, got {index}")
         self = object.__new__(cls)
         object.__setattr__(self, "type", name)
         object.__setattr__(self, "index", index)

@@ -175,7 +175,7 @@ def array_of(data: Any, dt: Any = None) -> Any:
         if not data.dtype.isnative:
             raise ValueError("given numpy array has byte order different from the native byte order. Conversion "
                              "between byte orders is currently not supported.")
-        data = np.array(data, dtype=have, order="C", copy=True)
+        data = np.array(data, dtype=have, order="K", copy=True)
         return data if dt is None or dt == have else _cast(data, dt)
     if isinstance(data, Tensor):
         a = data._a

@@ -129,11 +129,11 @@ def _rpow(self: Tensor, other: Any) -> Tensor:
 
 
 def _rmatmul(self: Tensor, other: Any) -> Any:
-    return functions["matmul"](other, self) if isinstance(other, Tensor) else NotImplemented
+    return functions["matmul"](as_tensor(other), self) if isinstance(other, (Tensor, np.ndarray)) else NotImplemented
 
 
 def _matmul(self: Tensor, other: Any) -> Any:
-    return functions["matmul"](self, other) if isinstance(other, Tensor) else NotImplemented
+    return functions["matmul"](self, as_tensor(other)) if isinstance(other, (Tensor, np.ndarray)) else NotImplemented
 
 
 def _invert(self: Tensor) -> Tensor:
@@ -143,21 +143,6 @@ def _invert(self: Tensor) -> Tensor:
     if self._a.dtype.kind not in "biu":
         raise TypeError("~ (operator.invert) is only implemented on integer and Boolean-type tensors")
     return pointwise.bitwise_not(self)
-
-
-def _in_place_operator(function: Any, name: str) -> Any:
-    operator = _operator(function, name)
-    return operator
-
-
-def _compare(function: Any, name: str, otherwise: Any) -> Any:
-    def operator(self: Tensor, other: Any) -> Any:
-        if isinstance(other, _OPERANDS):
-            return function(self, other)
-        return otherwise if otherwise is not None else NotImplemented
-
-    operator.__name__ = operator.__qualname__ = name
-    return operator
 
 
 def _operators() -> None:
@@ -182,9 +167,9 @@ def _operators() -> None:
     _attach("__matmul__", _matmul)
     _attach("__rmatmul__", _rmatmul)
     for name in ("lt", "le", "gt", "ge"):
-        _attach(f"__{name}__", _compare(getattr(p, name), f"__{name}__", None))
-    _attach("__eq__", _compare(p.eq, "__eq__", None))
-    _attach("__ne__", _compare(p.ne, "__ne__", None))
+        _attach(f"__{name}__", _operator(getattr(p, name), f"__{name}__"))
+    _attach("__eq__", _operator(p.eq, "__eq__"))
+    _attach("__ne__", _operator(p.ne, "__ne__"))
     _attach("__neg__", p.negative)
     _attach("__pos__", p.positive)
     _attach("__abs__", p.abs)

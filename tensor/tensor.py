@@ -459,6 +459,12 @@ class Tensor(Methods):
             raise ValueError("unable to avoid copy while creating an array as requested")
         return array.astype(dtype)
 
+    def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Tensor:
+        """What a NumPy function gives for a tensor: a tensor over the resulting array."""
+        from tritium.tensor.from_data import from_numpy
+
+        return from_numpy(np.asarray(array))
+
     def __bool__(self) -> bool:
         a = self._a
         if a.size != 1:
@@ -525,6 +531,19 @@ class Tensor(Methods):
         from tritium.tensor.ops.copy import flip
 
         return self if self._a.ndim == 0 else flip(self, 0)
+
+    def is_same_size(self, other: Tensor) -> bool:
+        """Whether both have the same shape."""
+        return self._a.shape == other._a.shape
+
+    def __copy__(self) -> Tensor:
+        shared = self.data
+        out = new_tensor(type(self))
+        out.__dict__.update({k: v for k, v in self.__dict__.items() if k not in STATE})
+        out._a, out._vc = shared._a, shared._vc
+        if self._rg:
+            out._rg = True
+        return out
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if not self.is_leaf:

@@ -75,10 +75,6 @@ class Prepared:
             self._made[name] = form
         return form
 
-    def has(self, name: Any) -> bool:
-        """Whether a form has been made."""
-        return name in self._made
-
     def matrix(self) -> np.ndarray:
         """(groups, kh * kw * C / groups, O / groups), for im2col; in memory either of the last two may be inner."""
         G, kh, kw, C, O = self.taps.shape
@@ -188,10 +184,10 @@ def _winograd_size(N: int, OH: int, OW: int, C: int, O: int, w: Prepared) -> int
 
     Times in ns on one core, from measured rates: 150 flops/ns in products, numbers transformed, weights read."""
     best, size = N * OH * OW * 9 * C * (2 * O / 150 + 0.12) + 9 * C * O * 0.3, 0
-    for m in (4, 2):
+    for m in (4, 2) if C * O <= 1 << 17 else (2,):  # the transformed weight of F(4x4) is four times the weight
         t, tiles = m + 2, N * -(-OH // m) * -(-OW // m)
         cost = tiles * (t * t * C * (2 * O / 130 + 0.3) + t * (t + m) * O * 0.12) + t * t * C * O * 0.8 + 20_000
-        if not w.keep and not w.has(m):
+        if not w.keep:
             cost += t * t * C * O * 0.6
         if cost < best:
             best, size = cost, m

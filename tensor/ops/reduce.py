@@ -128,8 +128,8 @@ def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = N
     dt = a.dtype if dtype is None else as_dtype(dtype).np
     if dt.kind in "biu":
         # the words of PyTorch's releases up to 2.0, which its users know
-        raise RuntimeError(f"mean(): {'input' if dtype is None else 'optional'} dtype should be either floating point or "
-                           f"complex dtypes. Got {from_numpy_dtype(dt).title} instead.")
+        raise RuntimeError(f"mean(): {'input' if dtype is None else 'optional'} dtype should be either floating point "
+                           f"or complex dtypes. Got {from_numpy_dtype(dt).title} instead.")
     if a.dtype != dt:
         input = input.to(from_numpy_dtype(dt))
         a = input._a

@@ -1,6 +1,7 @@
 """Corners of the pointwise ops that table-driven comparisons pass by."""
 import numpy as np
 import pytest
+
 import tritium
 
 
