@@ -150,30 +150,18 @@ def array_text(array: np.ndarray, indent: int = 0) -> str:
     per_line = max(1, (options.linewidth - indent - last) // (width + 2))
     between = [",\n" + "\n" * (last - dim - 1) + " " * (indent + dim + 1) for dim in range(last + 1)]
     between[last] = ",\n" + " " * (indent + last + 1)
-    position = 0
-
-    def row(count: int, cut: bool) -> str:
-        nonlocal position
-        items = words[position:position + count]
-        position += count
-        if cut:
-            items.insert(edge, " ...")
-        if len(items) <= per_line:
-            return "[" + ", ".join(items) + "]"
-        return "[" + between[last].join(
-            [", ".join(items[i:i + per_line]) for i in range(0, len(items), per_line)]) + "]"
-
-    def block(dim: int) -> str:
+    texts = words
+    for dim in range(last, -1, -1):  # from the inside out
         cut = summary and shape[dim] > 2 * edge
         count = 2 * edge if cut else shape[dim]
-        if dim == last:
-            return row(count, cut)
-        parts = [block(dim + 1) for _ in range(count)]
+        groups = [texts[i:i + count] for i in range(0, len(texts), count)]
         if cut:
-            parts.insert(edge, "...")
-        return "[" + between[dim].join(parts) + "]"
-
-    return block(0)
+            for group in groups:
+                group.insert(edge, " ..." if dim == last else "...")
+        if dim == last:
+            groups = [[", ".join(group[i:i + per_line]) for i in range(0, len(group), per_line)] for group in groups]
+        texts = ["[" + between[dim].join(group) + "]" for group in groups]
+    return texts[0]
 
 
 def with_suffixes(text: str, suffixes: list[str], indent: int) -> str:

@@ -64,6 +64,15 @@ class Unpickler:
 
     def load(self, check: bool = True) -> Any:
         """The object. Raises CheckpointError. ``check=False`` lets names and storages remain in it."""
+        try:
+            result = self._run()
+        finally:  # names hold methods of this object: a cycle, with all that was loaded in its reach
+            self.stack, self.marks, self.memo, self.names = [], [], {}, {}
+        if check:
+            self._check_result(result)
+        return result
+
+    def _run(self) -> Any:
         while True:
             code = self.read(1)[0]
             if code == STOP:
@@ -79,10 +88,7 @@ class Unpickler:
                                       f"{self.reader.tell()}: {error}") from error
         if len(self.stack) != 1 or self.marks:
             raise CheckpointError("damaged pickle: it does not end with one object")
-        result = self.stack.pop()
-        if check:
-            self._check_result(result)
-        return result
+        return self.stack.pop()
 
     # --- rules ---
 

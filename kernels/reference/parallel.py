@@ -258,16 +258,19 @@ def parts(length: int, count: int) -> list[tuple[int, int]]:
 
 
 def blocks(N: int, rows: int, per_row: int, target: int, threads: int) -> list[tuple[int, int, int, int]]:
-    """Blocks (n0, n1, y0, y1) of about ``target`` items, when a row of an image has ``per_row`` of them: stretches of
-    rows of one image, or several whole images. As many blocks as fill the threads evenly, where there are enough."""
-    if rows * per_row <= target:
-        count = -(-N // max(1, target // (rows * per_row)))
-        count = min(N, -(-count // threads) * threads)
+    """Blocks (n0, n1, y0, y1) of about ``target`` items, when a row of an image has ``per_row`` of them: several whole
+    images, or stretches of rows of one image; as many as occupy the threads evenly. One block for little work."""
+    total = N * rows * per_row
+    if total * 4 <= target:
+        return [(0, N, 0, rows)]
+    count = -(-total // target)
+    count = -(-count // threads) * threads
+    if count <= N and (N % count == 0 or N >= 4 * threads):
         return [(a, b, 0, rows) for a, b in parts(N, count)]
-    count = -(-rows // max(1, target // per_row))
-    if N * count < 4 * threads:
-        count = min(rows, -(-(N * count) // threads) * threads // N)
-    return [(n, n + 1, a, b) for n in range(N) for a, b in parts(rows, count)]
+    each = -(-count // N)
+    while N * each % threads and each < rows and N * each < 4 * threads:
+        each += 1
+    return [(n, n + 1, a, b) for n in range(N) for a, b in parts(rows, each)]
 
 
 # ------------------------------------------------------------------------------------------------------------- memory

@@ -22,7 +22,11 @@ from tritium.kernels.reference.quiet import quiet
 Pair = tuple[int, int]
 Line = tuple[int, int, int, int]  # kernel, stride, padding, dilation along one dimension
 
-BLOCK = 1 << 18  # elements of the input that one task works on
+BLOCK = 1 << 18  # elements of the input that one task works on; more where threads must not meet too often
+
+
+def _block() -> int:
+    return BLOCK if get_num_threads() == 1 else 4 * BLOCK
 
 
 def _last(x: np.ndarray, dtype: Any = None) -> np.ndarray:
@@ -95,7 +99,7 @@ def _pool(
         if finish is not None:
             finish(block, p0, p1)
 
-    run(body, blocks(N, OH, max(1, W * C * rows[1]), BLOCK, get_num_threads()))
+    run(body, blocks(N, OH, max(1, W * C * rows[1]), _block(), get_num_threads()))
 
 
 def _images(body: Callable[[int, int], None], x: np.ndarray) -> None:
@@ -155,7 +159,7 @@ def max_pool2d_taps(
             for tap, place, source in _windows(x_last[n0:n1], rows, columns, p0, p1, OW):
                 np.copyto(best[place], code(tap), where=np.isnan(source))
 
-    run(body, blocks(N, OH, max(1, OW * C), BLOCK, get_num_threads()) if y.size else [])
+    run(body, blocks(N, OH, max(1, OW * C), _block(), get_num_threads()) if y.size else [])
     return taps
 
 

@@ -25,15 +25,15 @@ from tritium.kernels.reference.gemm import gemm
 from tritium.kernels.reference.parallel import blocks, get_num_threads, parts, run, scratch, views
 from tritium.kernels.reference.patches import Epilogue, finite, window
 
-TILES = 128  # tiles that a task works on at a time
+TILES = 200  # tiles that a task works on at a time
+LARGE = 12 << 20  # bytes of a weight that threads should not each read from memory
 POINTS: dict[int, tuple[float, ...]] = {2: (0, 1, -1), 4: (0, 5 / 8, -5 / 8, 3 / 2, -3 / 2)}
 
 
 class Matrices(NamedTuple):
-    """Bᵀ (t, t), G (t, 3), Aᵀ (m, t) in float32, and G ⊗ G (t², 9)."""
+    """Bᵀ (t, t), Aᵀ (m, t), and the two-dimensional G (t², 9), whose rows are ordered (column, row); float32."""
 
     BT: np.ndarray
-    G: np.ndarray
     AT: np.ndarray
     GG: np.ndarray
 
@@ -59,7 +59,8 @@ def toom_cook(points: tuple[float, ...], m: int, r: int = 3) -> tuple[np.ndarray
 def matrices(m: int) -> Matrices:
     """The transforms of F(m x m, 3 x 3)."""
     BT, G, AT = toom_cook(POINTS[m], m)
-    return Matrices(*(np.ascontiguousarray(a, np.float32) for a in (BT, G, AT, np.kron(G, G))))
+    GG = np.einsum("bj,ai->baij", G, G).reshape(len(G) ** 2, 9)
+    return Matrices(*(np.ascontiguousarray(a, np.float32) for a in (BT, AT, GG)))
 
 
 def transform_weight(taps: np.ndarray, m: int) -> np.ndarray:
@@ -76,15 +77,15 @@ class _Work(NamedTuple):
 
     columns: np.ndarray  # of the padded input, (k, height, tw, t, C)
     R: np.ndarray  # its transform over columns, (k, height, tw, t, C)
-    rows: np.ndarray  # (t, k, q, t, tw * C)
-    V: np.ndarray  # the transform over rows, (t, k, q, t, tw * C)
+    rows: np.ndarray  # (t columns, k, q, t rows, tw * C)
+    V: np.ndarray  # the transform over rows, the same
     M: np.ndarray  # the products, (t, k, q, t, tw * O)
     Z: np.ndarray  # their transform over rows, (t, k, q, m, tw * O)
     tiles: np.ndarray  # (k, q, m, tw, t, O)
 
 
 def _work(m: int, k: int, q: int, tw: int, C: int, O: int, V: np.ndarray, M: np.ndarray) -> _Work:
-    """V and M are (t, t, k, q, tw, channels)."""
+    """V and M are (t columns, t rows, k, q, tw, channels)."""
     t, height = m + 2, m * q + 2
     R = scratch("winograd_rows", (k, height, t, tw, C))
     sn, sh, st, _, sc = R.strides
@@ -94,8 +95,8 @@ def _work(m: int, k: int, q: int, tw: int, C: int, O: int, V: np.ndarray, M: np.
         _columns(scratch("window", (k, height, m * tw + 2, C)), m, tw),
         R.transpose(0, 1, 3, 2, 4),
         rows,
-        V.reshape(t, t, k, q, tw * C).transpose(1, 2, 3, 0, 4),
-        M.reshape(t, t, k, q, tw * O).transpose(1, 2, 3, 0, 4),
+        V.reshape(t, t, k, q, tw * C).transpose(0, 2, 3, 1, 4),
+        M.reshape(t, t, k, q, tw * O).transpose(0, 2, 3, 1, 4),
         Z.reshape(k, q, m, t, tw * O).transpose(3, 0, 1, 2, 4),
         Z.transpose(0, 1, 2, 4, 3, 5),
     )
@@ -166,7 +167,7 @@ def conv3x3(
         finish(n0, n1, y0, y1, work)
 
     threads, tiles = get_num_threads(), N * th * tw
-    if tiles > 96 * threads:
+    if tiles >= (64 if U.nbytes < LARGE else 128) * threads + 1:
         run(chunk, blocks(N, th, tw, TILES, threads))
         return
     # Few tiles: one thread each for some of the t² products, so that U is read once, by one or the other.

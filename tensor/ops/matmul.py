@@ -12,7 +12,7 @@ import numpy as np
 from tritium.kernels import of
 from tritium.tensor.dtype import from_numpy_dtype
 from tritium.tensor.graph import derivative, record, recording, wrap
-from tritium.tensor.layout import wrap_dim
+from tritium.tensor.layout import broadcast_shapes, wrap_dim
 from tritium.tensor.ops.arguments import TYPE_NAMES, not_implemented
 from tritium.tensor.ops.out import write_out
 from tritium.tensor.tensor import Tensor
@@ -28,7 +28,7 @@ def _same_dtype(name: str, *ts: Tensor) -> None:
     for x in ts[1:]:
         if x._a.dtype != first:
             raise RuntimeError(f"expected m1 and m2 to have the same dtype, but got: {_word(first)} != "
-                               f"{_word(x._a.dtype)}" if name in ("mm", "matmul", "addmm", "linear", "mat1") else
+                               f"{_word(x._a.dtype)}" if name in ("mm", "matmul") else
                                f"expected scalar type {from_numpy_dtype(first).title} but found "
                                f"{from_numpy_dtype(x._a.dtype).title}")
 
@@ -223,14 +223,11 @@ def _matmul(a: Tensor, b: Tensor) -> Tensor:
     # a batch on the right
     row = m == 1
     x, y = (a.unsqueeze(0) if row else a), (b.unsqueeze(-1) if n == 1 else b)
-    if x._a.shape[-1] != y._a.shape[-2]:
-        xs, ys = x._a.shape, y._a.shape
-        raise RuntimeError(f"Expected size for first two dimensions of batch2 tensor to be: [{int(np.prod(ys[:-2]))}, "
-                           f"{xs[-1]}] but got: [{int(np.prod(ys[:-2]))}, {ys[-2]}].")
-    from tritium.tensor.layout import broadcast_shapes
-
     batch = broadcast_shapes(x._a.shape[:-2], y._a.shape[:-2])
-    count = int(np.prod(batch, dtype=np.int64))
+    count = math.prod(batch)
+    if x._a.shape[-1] != y._a.shape[-2]:
+        raise RuntimeError(f"Expected size for first two dimensions of batch2 tensor to be: [{count}, {x._a.shape[-1]}] "
+                           f"but got: [{count}, {y._a.shape[-2]}].")
     x3 = x.expand(*batch, *x._a.shape[-2:]).reshape(count, *x._a.shape[-2:])
     y3 = y.expand(*batch, *y._a.shape[-2:]).reshape(count, *y._a.shape[-2:])
     r = bmm(x3, y3)
@@ -310,7 +307,8 @@ def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: An
     if c.dtype != b.dtype:
         raise RuntimeError(f"self and mat2 must have the same dtype, but got {input.dtype.title} and "
                            f"{mat2.dtype.title}")
-    _same_dtype("addmm", mat1, mat2)
+    if a.dtype != b.dtype:
+        raise RuntimeError(f"mat1 and mat2 must have the same dtype, but got {mat1.dtype.title} and {mat2.dtype.title}")
     beta, alpha = _factors(a.dtype, beta, alpha)
     _fits(input, (a.shape[0], b.shape[1]))
     r = wrap(of(a).matmul.addmm(c, a, b, beta, alpha))
@@ -385,11 +383,12 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     Raises RuntimeError when the sizes do not fit, or for different dtypes."""
     _tensors("linear", input, weight)
+    if not weight._a.ndim or not input._a.ndim:
+        raise RuntimeError(f"both arguments to linear need to be at least 1D, but they are {input._a.ndim}D and "
+                           f"{weight._a.ndim}D")
     if weight._a.ndim == 1:
         r = matmul(input, weight)
         return r if bias is None else r + bias
-    if input._a.ndim == 0:
-        raise RuntimeError(f"both arguments to linear need to be at least 1D, but they are 0D and {weight._a.ndim}D")
     w = weight.t()
     if input._a.ndim == 2:
         return mm(input, w) if bias is None else addmm(bias, input, w)
@@ -421,6 +420,9 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: Tensor | None = None) ->
         da, db = ([d] if isinstance(d, int) else list(d) for d in dims)
     if len(da) != len(db):
         raise RuntimeError("both dimension lists should have same length")
+    for x, dims in ((a, da), (b, db)):
+        for d in dims:
+            x.size(d)  # raises for a dimension that is not there
     sa, sb = a._a.shape, b._a.shape
     for i, j in zip(da, db, strict=True):
         if sa[i] != sb[j]:

@@ -13,6 +13,7 @@ import numpy as np
 from tritium.kernels import of
 from tritium.tensor import dtype as dtypes
 from tritium.tensor.dtype import as_dtype, from_numpy_dtype
+from tritium.tensor.grad_mode import mode
 from tritium.tensor.graph import derivative, record, recording, wrap
 from tritium.tensor.layout import shape_of, wrap_dim, wrap_dims
 from tritium.tensor.ops.arguments import not_implemented
@@ -197,6 +198,8 @@ def prod_over(x: Tensor, dims: tuple[int, ...]) -> Tensor:
 @derivative
 def ProdBackward0(node: Any, grad: Tensor) -> Tensor:
     (x,) = node.unpack()
+    if not mode.enabled and np.count_nonzero(x._a == 0) > 1:
+        return wrap(np.zeros(x._a.shape, x._a.dtype))
     return _prod_backward(grad, x, *node.ctx)
 
 
@@ -561,7 +564,7 @@ def LinalgVectorNormBackward0(node: Any, grad: Tensor) -> Tensor:
     if p == 2:
         return (g * (x / n)).masked_fill(n == 0, 0.0)
     if math.isinf(p):
-        mask = (x.abs() == n).logical_or(n.isnan())
+        mask = (x.abs() == n).logical_or(x.isnan().logical_and(n.isnan()))
         return g * x.sgn() * mask / mask.sum(dims, True)
     scale = x.abs().pow(p - 1) if p > 1 else x.abs().pow(p - 1).masked_fill(x == 0, 0.0)
     return (x.sgn() * scale * (g / n.pow(p - 1))).masked_fill(n == 0, 0.0)
@@ -610,7 +613,7 @@ def LogsumexpBackward0(node: Any, grad: Tensor) -> Tensor:
     dims, keepdim = node.ctx
     shape = x._a.shape
     n = restore(r, dims, keepdim, shape)
-    return restore(grad, dims, keepdim, shape) * (x - n.masked_fill(n.isinf(), 0.0)).exp()
+    return restore(grad, dims, keepdim, shape) * (x - n).exp()
 
 
 def logsumexp(input: Tensor, dim: Any, keepdim: bool = False, *, out: Tensor | None = None) -> Tensor:

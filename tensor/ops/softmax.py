@@ -65,6 +65,8 @@ def _fused(kernel: str, grad: Tensor, y: Tensor, dim: int) -> Tensor:
 
 def _forward(kernel: str, kind: Any, input: Tensor, dim: int) -> Tensor:
     a = input._a
+    if not (input._free or a.flags.c_contiguous):  # the result is contiguous, as PyTorch's
+        a = of(a).copy.contiguous(a)
     compute = getattr(of(a).softmax, kernel)
     out = wrap(compute(a, dim) if a.ndim else compute(a.reshape(1), 0).reshape(()))
     if input._free:

@@ -164,6 +164,11 @@ def test_parameters_as_a_vector():
         nn.utils.vector_to_parameters([1.0], layer.parameters())
 
 
+def test_linear_names_the_dtypes_that_differ():
+    with pytest.raises(RuntimeError, match="mat1 and mat2 must have the same dtype, but got Double and Float"):
+        nn.Linear(3, 2)(torch.ones(1, 3, dtype=torch.float64))
+
+
 def test_left_out_things_say_so():
     with pytest.raises(NotImplementedError, match="3-D convolution"):
         nn.Conv3d(1, 1, 2)(torch.zeros(1, 1, 3, 3, 3))

@@ -18,7 +18,8 @@ class Seen:
         self.dtype = str(t.dtype).rpartition(".")[2]
         self.shape = tuple(t.shape)
         # along a dimension of size 1, and in an empty tensor, no step is ever taken
-        self.strides = () if 0 in self.shape else tuple(s if n != 1 else 1 for s, n in zip(t.stride(), t.shape))
+        pairs = zip(t.stride(), t.shape, strict=True)
+        self.strides = () if 0 in self.shape else tuple(s if n != 1 else 1 for s, n in pairs)
         self.requires_grad = t.requires_grad
         self.node = type(t.grad_fn).__name__ if t.grad_fn is not None else None
         d = t.detach()
@@ -138,6 +139,28 @@ def check_same(code, setup="", **options):
 
 
 @pytest.fixture
+def same_lines():
+    """``same_lines(lines, setup="", **options)``: every line is a piece of code that does the same in both."""
+
+    def check(lines, setup="", **options):
+        wrong = []
+        for line in lines.strip().splitlines():
+            try:
+                check_same(line, setup, **options)
+            except AssertionError as error:
+                wrong.append(str(error))
+        assert not wrong, "\n".join(wrong)
+
+    return check
+
+
+@pytest.fixture
 def same():
     """``same(code, setup="", **options)``: the code does the same in both frameworks."""
     return check_same
+
+
+@pytest.fixture
+def compare_results():
+    """``compare_results(ours, theirs, **options)``: the first difference between two results (or errors), or None."""
+    return lambda ours, theirs, **options: differences(see(ours), see(theirs), {"skip": ("node",), **options})

@@ -207,6 +207,21 @@ def test_softmax_extremes_and_dtype():
     assert low.dtype is tritium.float16
 
 
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+@pytest.mark.parametrize("dim", [0, 1, 2])
+def test_softmax_of_any_layout_is_contiguous(name, dim):
+    x = data("float32", (2, 3, 4))
+    seen = []
+    for framework in (tritium, torch):
+        t = framework.tensor(x).requires_grad_()
+        y = getattr(t.permute(2, 0, 1), name)(dim)
+        y[0].sum().backward()
+        seen.append((y.stride(), y.detach().numpy(), t.grad.numpy()))
+    assert seen[0][0] == seen[1][0]
+    for ours, theirs in zip(seen[0][1:], seen[1][1:], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
 def test_softmax_without_a_dimension_warns():
     for fw, functional in ((tritium, F), (torch, TF)):
         with pytest.warns(UserWarning, match="Implicit dimension choice for softmax has been deprecated"):

@@ -1,4 +1,6 @@
 """The text of tensors: known texts, the options, and what must not be touched."""
+import gc
+
 import numpy as np
 import pytest
 
@@ -148,3 +150,15 @@ def test_an_error_inside_the_context_sets_the_options_back():
     with pytest.raises(KeyError), printoptions(precision=9):
         raise KeyError
     assert get_printoptions() == before
+
+
+def test_printing_leaves_nothing_for_the_garbage_collector():
+    x = tritium.zeros(2, 3, 4)
+    repr(x)
+    gc.collect()
+    gc.disable()
+    try:
+        repr(x)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

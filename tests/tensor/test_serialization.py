@@ -1,11 +1,13 @@
 """``save`` and ``load``: what is written comes back, files are replaced whole, other types are refused."""
 import copy
+import gc
 import io
 import os
 import pickle
 import pickletools
 import struct
 import threading
+import weakref
 import zipfile
 from collections import Counter, OrderedDict, defaultdict, namedtuple
 from types import SimpleNamespace
@@ -125,6 +127,19 @@ def test_requires_grad_is_kept():
     x.requires_grad = True
     found = from_bytes(save_bytes([x, wrap(DATA)]))
     assert found[0].requires_grad and found[0].is_leaf and not found[1].requires_grad
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_loaded_memory_is_freed_by_reference_counting(new):
+    data = save_bytes(OrderedDict(a=wrap(DATA.copy())), _use_new_zipfile_serialization=new)
+    gc.disable()
+    try:
+        found = from_bytes(data)
+        alive = weakref.ref(found["a"])
+        del found
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 def test_a_storage_is_written_once_and_aligned():
