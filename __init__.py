@@ -113,6 +113,7 @@ globals().update(_functions)
 _ROOMS = {
     "autograd": "autograd", "nn": "nn", "optim": "optim", "data": "data", "utils": "utils", "models": "models",
     "probe": "probe", "hub": "hub", "cuda": "cuda", "backends": "backends", "linalg": "linalg",
+    "accelerator": "accelerator", "jit": "jit",
     "random": "tensor.random", "transforms": "transforms", "datasets": "datasets",
     "return_types": "tensor.return_types", "serialization": "tensor.serialization", "testing": "testing",
 }
@@ -145,6 +146,11 @@ def is_floating_point(input: Tensor) -> Any:
 def is_complex(input: Tensor) -> Any:
     """Whether the dtype of ``input`` is complex."""
     return input.is_complex()
+
+
+def _assert(condition: Any, message: str) -> None:
+    """``assert`` as a function."""
+    assert condition, message
 
 
 def is_nonzero(input: Tensor) -> Any:

@@ -5,7 +5,9 @@ defines, and in ``FUNCTIONS`` what ``tritium.<name>`` exports. Pointwise ops and
 """
 from __future__ import annotations
 
+import functools
 import importlib
+import inspect
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from tritium.tensor.from_data import as_tensor
 from tritium.tensor.graph import bump, check_inplace
 from tritium.tensor.ops import copy, pointwise, view
 from tritium.tensor.ops.pointwise import inplace
-from tritium.tensor.tensor import Tensor
+from tritium.tensor.tensor import STATE, Tensor
 
 UNARY = """abs absolute sign sgn relu floor ceil trunc fix frac square sqrt rsqrt reciprocal exp exp2 expm1 log log2
  log10 log1p sin cos tan asin arcsin acos arccos atan arctan sinh cosh tanh asinh arcsinh acosh arccosh atanh arctanh
@@ -37,8 +39,8 @@ VIEWS = """view reshape view_as reshape_as ravel flatten unflatten squeeze unsqu
  broadcast_to diagonal unfold as_strided detach detach_ view_as_real adjoint""".split()
 VIEW_FUNCTIONS = [n for n in VIEWS if n not in ("view", "view_as", "reshape_as", "expand", "expand_as", "unfold",
                                                 "detach_")] + ["broadcast_tensors", "meshgrid", "view_as_complex"]
-MODULES = ("reduce", "matmul", "einsum", "copy", "index", "embedding", "sort", "scan", "join", "rearrange", "special",
-           "random", "dropout", "activation", "softmax", "conv", "pool", "norm")
+MODULES = ("reduce", "extremes", "matmul", "einsum", "copy", "index", "embedding", "sort", "scan", "join",
+           "rearrange", "special", "random", "dropout", "activation", "softmax", "conv", "pool", "norm")
 
 functions: dict[str, Any] = {}
 
@@ -78,6 +80,28 @@ def _collect() -> None:
             functions[name] = getattr(module, name)
     for name in ("clone", "flip"):
         functions[name] = getattr(copy, name)
+
+
+def _explained(name: str, function: Any) -> Any:
+    """The function as ``tritium.<name>``: something that is no tensor gets PyTorch's TypeError, not Python's about an
+    attribute."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except AttributeError as error:
+            if error.name not in STATE or isinstance(error.obj, Tensor):
+                raise
+            kind = type(error.obj).__name__
+            names = list(inspect.signature(function).parameters)
+            for i, x in enumerate(args):
+                if x is error.obj and i < len(names):
+                    raise TypeError(f"{name}(): argument '{names[i]}' (position {i + 1}) must be Tensor, not {kind}"
+                                    ) from None
+            raise TypeError(f"{name}(): a Tensor is expected, not {kind}") from None
+
+    return call
 
 
 def _view_inplace(op: Any, name: str) -> Any:
@@ -205,4 +229,7 @@ def _imag(self: Tensor) -> Tensor:
 
 _collect()
 _operators()
+for _name, _function in functions.items():
+    if _name not in UNARY and _name not in BINARY:  # the pointwise ops check their operands themselves
+        functions[_name] = _explained(_name, _function)
 functions["real"], functions["imag"] = _real, _imag

@@ -19,6 +19,7 @@ import threading
 from _queue import SimpleQueue
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from math import prod
 from typing import Any
 
@@ -160,7 +161,7 @@ def blas() -> _Blas:
 class _Job:
     """Tasks to be done by whichever thread comes first."""
 
-    __slots__ = ("body", "done", "error", "left", "lock", "tasks")
+    __slots__ = ("body", "cpu", "done", "error", "left", "lock", "tasks")
 
     def __init__(self, body: Callable[..., None], tasks: Sequence[tuple[Any, ...]]) -> None:
         self.body = body
@@ -170,6 +171,7 @@ class _Job:
         self.done = threading.Lock()
         self.done.acquire()
         self.error: BaseException | None = None
+        self.cpu = _cpu()
 
     def work(self) -> None:
         """Take tasks until none is left to take."""
@@ -195,11 +197,28 @@ _workers = 0
 _pool_lock = threading.Lock()
 
 
+def _cpu_reader() -> Callable[[], int]:
+    """A function that tells on which CPU the calling thread runs; -1 where that is not known."""
+    if not hasattr(os, "sched_setaffinity"):
+        return lambda: -1
+    import ctypes
+
+    return getattr(ctypes.CDLL(None), "sched_getcpu", lambda: -1)
+
+
+_cpu = _cpu_reader()
+
+
 def _serve(pool: SimpleQueue[_Job]) -> None:
     quiet.begin()
     _local.busy = True
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
     while True:
         job = pool.get()
+        if job.left and job.cpu >= 0 and _cpu() == job.cpu and len(allowed) > 1:
+            # Linux wakes a thread beside the one that woke it, and may leave both on one CPU for milliseconds.
+            with suppress(OSError):  # our CPUs were taken away since
+                os.sched_setaffinity(0, allowed - {job.cpu})
         job.work()
         del job  # or the arrays of the last job would live until the next
 
@@ -265,7 +284,7 @@ def blocks(N: int, rows: int, per_row: int, target: int, threads: int) -> list[t
         return [(0, N, 0, rows)]
     count = -(-total // target)
     count = -(-count // threads) * threads
-    if count <= N and (N % count == 0 or N >= 4 * threads):
+    if count <= N and (N % count == 0 or 4 * threads <= N):
         return [(a, b, 0, rows) for a, b in parts(N, count)]
     each = -(-count // N)
     while N * each % threads and each < rows and N * each < 4 * threads:

@@ -154,7 +154,8 @@ class Epilogue:
         width: int = 1,
     ) -> None:
         self.bias, self.residual, self.activation = bias, residual, activation
-        self.row: Any = None if bias is None else np.tile(bias, width)  # one row of pixels: long inner loops
+        if bias is not None:  # one row of pixels: long inner loops
+            self.row = np.broadcast_to(bias, (width, len(bias))).reshape(-1)
 
     def __call__(
         self, block: np.ndarray, n0: int, n1: int, y0: int, y1: int, o0: int = 0, o1: int | None = None

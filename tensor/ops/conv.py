@@ -18,10 +18,10 @@ from tritium.tensor.ops.conv_arguments import (
     Setting,
     check_bias,
     check_dtypes,
-    check_shapes,
     expand,
     make_setting,
     read_options,
+    setting_of,
 )
 from tritium.tensor.ops.pointwise import node_kind
 from tritium.tensor.tensor import Tensor
@@ -158,9 +158,7 @@ def _conv(
     dilation: Any,
     groups: int,
 ) -> Tensor:
-    stride, before, after, dilation = read_options(name, dims, input, weight, bias, stride, padding, dilation, groups)
-    check_shapes(input, weight, bias, before, after, dilation, groups)
-    s = make_setting(dims, stride, before, after, dilation, groups)
+    s = setting_of(name, dims, input, weight, bias, stride, padding, dilation, groups)
     if input._a.ndim == dims + 1:
         return _convolve(input.unsqueeze(0), weight, bias, s).squeeze(0)
     return _convolve(input, weight, bias, s)
@@ -321,9 +319,7 @@ def conv_bn_act(
     ``bn``: None or (weight, bias, running mean, running var, eps) of an evaluation-mode batch norm; ``residual`` of the
     output's shape; ``activation``: None, "relu" or "relu6". The batch norm is folded into the weights, which are kept
     ready for the next call until one of the tensors changes. Equal to the separate ops within rounding."""
-    stride, before, after, dilation = read_options("conv2d", 2, x, weight, bias, stride, padding, dilation, groups)
-    check_shapes(x, weight, bias, before, after, dilation, groups)
-    s = make_setting(2, stride, before, after, dilation, groups)
+    s = setting_of("conv2d", 2, x, weight, bias, stride, padding, dilation, groups)
     image = x if x._a.ndim == 4 else x.unsqueeze(0)
     w, b = conv_weights.ready(weight, bias, bn, groups)
     array = of(x._a).conv.conv2d(

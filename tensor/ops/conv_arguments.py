@@ -70,7 +70,6 @@ def read_options(
     padding: Any,
     dilation: Any,
     groups: Any,
-    transposed: bool = False,
 ) -> tuple[tuple[int, ...], ...]:
     """(stride, padding before, padding after, dilation), checked as far as they do not depend on shapes."""
     numbers = (stride, dilation, groups) if isinstance(padding, str) else (stride, padding, dilation, groups)
@@ -189,6 +188,31 @@ def check_dtypes(input: Tensor, weight: Tensor, bias: Tensor | None, groups: int
         raise NotImplementedError("\"slow_conv2d_cpu\" not implemented for 'Bool'")
     if a.dtype.kind == "c" and mode.enabled and (input._rg or weight._rg):
         raise NotImplementedError("convolution: gradients of complex tensors are not implemented")
+
+
+_known: dict[Any, Setting] = {}
+
+
+def setting_of(
+    name: str, dims: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: Any
+) -> Setting:
+    """The arguments of a convolution, checked. A combination that was checked once is looked up."""
+    key: Any
+    try:
+        a, w, b = input._a, weight._a, None if bias is None else (bias._a.shape, bias._a.dtype)
+        key = (name, a.shape, a.dtype, w.shape, w.dtype, b, stride, padding, dilation, groups)
+        found = _known.get(key)
+    except (AttributeError, TypeError):  # not a tensor; or lists, which cannot be looked up
+        key = found = None
+    if found is None:
+        steps, before, after, spread = read_options(name, dims, input, weight, bias, stride, padding, dilation, groups)
+        check_shapes(input, weight, bias, before, after, spread, groups)
+        found = make_setting(dims, steps, before, after, spread, groups)
+        if key is not None and a.dtype.kind != "c":
+            if len(_known) > 1000:
+                _known.clear()
+            _known[key] = found
+    return found
 
 
 def make_setting(dims: int, stride: Any, before: Any, after: Any, dilation: Any, groups: int) -> Setting:

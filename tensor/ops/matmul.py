@@ -226,8 +226,8 @@ def _matmul(a: Tensor, b: Tensor) -> Tensor:
     batch = broadcast_shapes(x._a.shape[:-2], y._a.shape[:-2])
     count = math.prod(batch)
     if x._a.shape[-1] != y._a.shape[-2]:
-        raise RuntimeError(f"Expected size for first two dimensions of batch2 tensor to be: [{count}, {x._a.shape[-1]}] "
-                           f"but got: [{count}, {y._a.shape[-2]}].")
+        raise RuntimeError("Expected size for first two dimensions of batch2 tensor to be: "
+                           f"[{count}, {x._a.shape[-1]}] but got: [{count}, {y._a.shape[-2]}].")
     x3 = x.expand(*batch, *x._a.shape[-2:]).reshape(count, *x._a.shape[-2:])
     y3 = y.expand(*batch, *y._a.shape[-2:]).reshape(count, *y._a.shape[-2:])
     r = bmm(x3, y3)

@@ -304,6 +304,7 @@ def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
     else:
         v = as_strided_array(a, shape, (*strides[:d], strides[d] * step, *strides[d + 1:], strides[d]), 0)
     # the positions in the order of the elements, whatever the strides: an expanded input has several at one address
-    steps = (*contiguous_strides(a.shape)[:d], contiguous_strides(a.shape)[d] * step, *contiguous_strides(a.shape)[d + 1:],
-             contiguous_strides(a.shape)[d]) if base.ndim else (1,)
-    return make_view(input, v, UnfoldBackward0, Part(base.shape, lambda index: as_strided_array(index, shape, steps, 0)))
+    own = contiguous_strides(a.shape)
+    steps = (*own[:d], own[d] * step, *own[d + 1:], own[d]) if base.ndim else (1,)
+    part = Part(base.shape, lambda index: as_strided_array(index, shape, steps, 0))
+    return make_view(input, v, UnfoldBackward0, part)

@@ -1,4 +1,4 @@
-"""Reductions: sum, mean, var, max, norm and their like, over all dimensions or some.
+"""Reductions: sum, mean, var, norm and their like, over all dimensions or some. The extremes are in ``extremes.py``.
 
 https://docs.pytorch.org/docs/stable/torch.html#reduction-ops
 """
@@ -15,23 +15,18 @@ from tritium.tensor import dtype as dtypes
 from tritium.tensor.dtype import as_dtype, from_numpy_dtype
 from tritium.tensor.grad_mode import mode
 from tritium.tensor.graph import derivative, record, recording, wrap
-from tritium.tensor.layout import shape_of, wrap_dim, wrap_dims
-from tritium.tensor.ops.arguments import not_implemented
+from tritium.tensor.layout import shape_of, wrap_dims
 from tritium.tensor.ops.out import write_out
-from tritium.tensor.return_types import return_type
 from tritium.tensor.tensor import Tensor
 
-METHODS = ["sum", "nansum", "mean", "nanmean", "prod", "var", "std", "amax", "amin", "aminmax", "max", "min", "argmax",
-           "argmin", "all", "any", "count_nonzero", "norm", "sum_to_size", "dist", "logsumexp"]
+METHODS = ["sum", "nansum", "mean", "nanmean", "prod", "var", "std", "all", "any", "count_nonzero", "norm",
+           "sum_to_size", "dist", "logsumexp"]
 FUNCTIONS = [n for n in METHODS if n != "sum_to_size"] + ["var_mean", "std_mean"]
 
-_max = return_type("max", ("values", "indices"))
-_min = return_type("min", ("values", "indices"))
-_aminmax = return_type("aminmax", ("min", "max"))
 i64 = np.dtype(np.int64)
 
 
-def _dims(dim: Any, ndim: int) -> tuple[int, ...]:
+def dims_of(dim: Any, ndim: int) -> tuple[int, ...]:
     """The dimensions to reduce: all for None and for an empty list, as in ``sum``."""
     if dim is None or (isinstance(dim, (tuple, list)) and not dim):
         return tuple(range(ndim))
@@ -45,7 +40,7 @@ def restore(x: Tensor, dims: tuple[int, ...], keepdim: bool, shape: tuple[int, .
     return x.reshape(tuple(1 if d in dims else n for d, n in enumerate(shape)))
 
 
-def _done(name: str, r: Tensor, out: Tensor | None, input: Tensor) -> Tensor:
+def done(name: str, r: Tensor, out: Tensor | None, input: Tensor) -> Tensor:
     return r if out is None else write_out(name, out, r, input)
 
 
@@ -75,12 +70,12 @@ def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = No
     """The sum over ``dim`` (one, several, or all). Integers and bools are summed as int64."""
     dim, keepdim = dim if axis is None else axis, keepdim or keepdims
     a = input._a
-    dims = _dims(dim, a.ndim)
+    dims = dims_of(dim, a.ndim)
     dt = as_dtype(dtype).np if dtype is not None else i64 if a.dtype.kind in "biu" else a.dtype
     r = wrap(of(a).reduce.sum(a, dims, keepdim, dt))
     if recording(input):
         record(r, SumBackward0 if dim is None else SumBackward1, (input,), ctx=(a.shape, dims, keepdim))
-    return _done("sum", r, out, input)
+    return done("sum", r, out, input)
 
 
 @derivative
@@ -96,7 +91,7 @@ def nansum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any 
     a = input._a
     if a.dtype.kind == "c":
         raise RuntimeError("nansum on CPU does not support complex inputs")
-    dims = _dims(dim, a.ndim)
+    dims = dims_of(dim, a.ndim)
     dt = as_dtype(dtype).np if dtype is not None else i64 if a.dtype.kind in "biu" else a.dtype
     r = wrap(of(a).reduce.nansum(a, dims, keepdim, dt))
     if recording(input):
@@ -134,11 +129,11 @@ def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = N
     if a.dtype != dt:
         input = input.to(from_numpy_dtype(dt))
         a = input._a
-    dims = _dims(dim, a.ndim)
+    dims = dims_of(dim, a.ndim)
     r = wrap(of(a).reduce.mean(a, dims, keepdim, dt))
     if recording(input):
         record(r, MeanBackward0 if dim is None else MeanBackward1, (input,), ctx=(a.shape, dims, keepdim))
-    return _done("mean", r, out, input)
+    return done("mean", r, out, input)
 
 
 def nanmean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
@@ -215,12 +210,12 @@ def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype:
     if dim is not None and not hasattr(dim, "__index__"):
         raise TypeError(f"prod(): argument 'dim' must be int, not {type(dim).__name__}")
     a = input._a
-    dims = _dims(dim, a.ndim)
+    dims = dims_of(dim, a.ndim)
     dt = as_dtype(dtype).np if dtype is not None else i64 if a.dtype.kind in "biu" else a.dtype
     r = wrap(of(a).reduce.prod(a, dims, keepdim, dt))
     if recording(input):
         record(r, ProdBackward0 if dim is None else ProdBackward1, (input,), saved=(input,), ctx=(dims, keepdim))
-    return _done("prod", r, out, input)
+    return done("prod", r, out, input)
 
 
 # --- spread ---------------------------------------------------------------------------------
@@ -259,7 +254,7 @@ def _spread(name: str, input: Tensor, dim: Any, unbiased: Any, correction: Any, 
     a = input._a
     if a.dtype.kind in "biu":
         raise RuntimeError(f"{name} only support floating point and complex dtypes")
-    return a, _dims(dim, a.ndim), _correction(unbiased, correction)
+    return a, dims_of(dim, a.ndim), _correction(unbiased, correction)
 
 
 def var(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None,
@@ -271,7 +266,7 @@ def var(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = Fa
     r = wrap(of(a).reduce.var(a, dims, keepdim, c))
     if recording(input):
         record(r, VarBackward0, (input,), saved=(input,), ctx=(dims, keepdim, c))
-    return _done("var", r, out, input)
+    return done("var", r, out, input)
 
 
 def std(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None,
@@ -286,7 +281,7 @@ def std(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = Fa
         r = wrap(k.pointwise.unaries["sqrt"](k.reduce.var(a, dims, keepdim, c)))
     if recording(input):
         record(r, StdBackward0, (input,), saved=(input, r), ctx=(dims, keepdim, c))
-    return _done("std", r, out, input)
+    return done("std", r, out, input)
 
 
 @derivative
@@ -335,200 +330,13 @@ def std_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool
     return _with_mean(std, StdMeanBackward0, input, dim, unbiased, keepdim, correction)
 
 
-# --- extremes -------------------------------------------------------------------------------
-
-def _spread_evenly(grad: Tensor, x: Tensor, r: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor:
-    """The gradient of an extreme over several dimensions: shared equally among the elements that reach it."""
-    shape = x._a.shape
-    mask = x == restore(r, dims, keepdim, shape)
-    return restore(grad, dims, keepdim, shape) * mask / mask.sum(dims, True)
-
-
-@derivative
-def AmaxBackward0(node: Any, grad: Tensor) -> Tensor:
-    return _spread_evenly(grad, *node.unpack(), *node.ctx)
-
-
-@derivative
-def AminBackward0(node: Any, grad: Tensor) -> Tensor:
-    return _spread_evenly(grad, *node.unpack(), *node.ctx)
-
-
-@derivative
-def MaxBackward1(node: Any, grad: Tensor) -> Tensor:
-    x, r = node.unpack()
-    if r._a != r._a:  # to the nan that won
-        mask = x.isnan()
-        return grad * mask / mask.sum()
-    return _spread_evenly(grad, x, r, *node.ctx)
-
-
-@derivative
-def MinBackward1(node: Any, grad: Tensor) -> Tensor:
-    x, r = node.unpack()
-    if r._a != r._a:  # to the nan that won
-        mask = x.isnan()
-        return grad * mask / mask.sum()
-    return _spread_evenly(grad, x, r, *node.ctx)
-
-
-def _extreme(name: str, input: Tensor, dim: Any, keepdim: bool, kind: Any, out: Any = None) -> Tensor:
-    a = input._a
-    if a.dtype.kind == "c":
-        raise not_implemented(("max_all" if "max" in name else "min_all") if len(name) == 3 else
-                              "max_values_cpu" if "max" in name else "min_values_cpu", a.dtype)
-    dims = _dims(dim, a.ndim)
-    for d in dims:
-        if a.shape[d] == 0:
-            raise (IndexError if dim is not None and dim != () else RuntimeError)(
-                f"{name}(): Expected reduction dim {d} to have non-zero size." if dim is not None and dim != () else
-                f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim "
-                "with the 'dim' argument.")
-    r = wrap(getattr(of(a).reduce, "amax" if "max" in name else "amin")(a, dims, keepdim))
-    if recording(input):
-        record(r, kind, (input,), saved=(input, r), ctx=(dims, keepdim))
-    return _done(name, r, out, input)
-
-
-def amax(input: Tensor, dim: Any = (), keepdim: bool = False, *, out: Tensor | None = None) -> Tensor:
-    """The largest element over ``dim``; equal ones share the gradient."""
-    return _extreme("amax", input, dim, keepdim, AmaxBackward0, out)
-
-
-def amin(input: Tensor, dim: Any = (), keepdim: bool = False, *, out: Tensor | None = None) -> Tensor:
-    """The smallest element over ``dim``; equal ones share the gradient."""
-    return _extreme("amin", input, dim, keepdim, AminBackward0, out)
-
-
-@derivative
-def AminmaxBackward0(node: Any, low: Tensor | None, high: Tensor | None) -> Tensor | None:
-    x, least, most = node.unpack()
-    dims, keepdim = node.ctx
-    g = None if low is None else _spread_evenly(low, x, least, dims, keepdim)
-    if high is None:
-        return g
-    h = _spread_evenly(high, x, most, dims, keepdim)
-    return h if g is None else g + h
-
-
-def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> Any:
-    """The smallest and the largest element, over one dimension or all.
-
-    Raises RuntimeError when there is no element, IndexError when the dimension is empty."""
-    a = input._a
-    if dim is None and not a.size:
-        raise RuntimeError("aminmax(): cannot compute aminmax over an empty dimension as the operation has no "
-                           "identity.")
-    dims = _dims(dim, a.ndim)
-    if dims and dim is not None and not a.shape[dims[0]]:
-        raise IndexError(f"aminmax: Expected reduction dim {dims[0]} to have non-zero size.")
-    x = input.detach()
-    low, high = amin(x, dims, keepdim), amax(x, dims, keepdim)
-    if recording(input):
-        record((low, high), AminmaxBackward0, (input,), saved=(input, low, high), ctx=(dims, keepdim))
-    return _aminmax((low, high))
-
-
-def _at_index_backward(node: Any, grad: Tensor | None, _: Any = None) -> Tensor | None:
-    if grad is None:
-        return None
-    index, d, keepdim, shape = node.ctx
-    from tritium.tensor.ops.index import value_selecting_backward
-
-    return value_selecting_backward(grad, d, index, shape, keepdim)
-
-
-@derivative
-def MaxBackward0(node: Any, grad: Tensor, _: Any = None) -> Any:
-    return _at_index_backward(node, grad)
-
-
-@derivative
-def MinBackward0(node: Any, grad: Tensor, _: Any = None) -> Any:
-    return _at_index_backward(node, grad)
-
-
-def _with_index(name: str, input: Tensor, dim: int, keepdim: bool, kind: Any, result: Any, out: Any) -> Any:
-    a = input._a
-    if a.dtype.kind == "c":
-        raise RuntimeError(f"{name}(): does not support complex input")
-    d = wrap_dim(dim, a.ndim)
-    if a.ndim and a.shape[d] == 0:
-        raise IndexError(f"{name}(): Expected reduction dim {d} to have non-zero size.")
-    k = of(a).reduce
-    x = a if a.ndim else a.reshape(1)
-    index = getattr(k, "arg" + name)(x, d, True)
-    values = np.take_along_axis(x, index, d)
-    if not (keepdim and a.ndim):
-        index, values = index.squeeze(d), values.squeeze(d)
-    v, i = wrap(values), wrap(index)
-    if recording(input):
-        record(v, kind, (input,), ctx=(i, d, keepdim, a.shape))
-    if out is not None:
-        return result((write_out(name, out[0], v, input), write_out(name, out[1], i)))
-    return result((v, i))
-
-
-def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, other: Any = None,
-        out: Any = None) -> Any:
-    """``max(x)``: the largest element. ``max(x, dim)``: (values, indices). ``max(x, other)``: elementwise maximum."""
-    dim = other if other is not None else dim if axis is None else axis
-    if isinstance(dim, Tensor):
-        from tritium.tensor.ops.pointwise import maximum
-
-        return maximum(input, dim, out=out)
-    if dim is None:
-        return _extreme("max", input, None, False, MaxBackward1, out)
-    return _with_index("max", input, dim, keepdim, MaxBackward0, _max, out)
-
-
-def min(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, other: Any = None,
-        out: Any = None) -> Any:
-    """``min(x)``: the smallest element. ``min(x, dim)``: (values, indices). ``min(x, other)``: elementwise minimum."""
-    dim = other if other is not None else dim if axis is None else axis
-    if isinstance(dim, Tensor):
-        from tritium.tensor.ops.pointwise import minimum
-
-        return minimum(input, dim, out=out)
-    if dim is None:
-        return _extreme("min", input, None, False, MinBackward1, out)
-    return _with_index("min", input, dim, keepdim, MinBackward0, _min, out)
-
-
-def _arg(name: str, input: Tensor, dim: int | None, keepdim: bool) -> Tensor:
-    a = input._a
-    if a.dtype.kind in "bc":
-        raise RuntimeError(f"{name}(): does not support {'bool' if a.dtype.kind == 'b' else 'complex'} input")
-    if dim is None:
-        if a.size == 0:
-            raise IndexError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0.")
-        r = getattr(of(a).reduce, name)(a.reshape(-1), 0, False)
-        return wrap(r.reshape((1,) * a.ndim) if keepdim else r)
-    d = wrap_dim(dim, a.ndim)
-    if a.ndim == 0:
-        return wrap(np.zeros((), np.int64))
-    if a.shape[d] == 0:
-        raise IndexError(f"{name}(): Expected reduction dim {d} to have non-zero size.")
-    return wrap(getattr(of(a).reduce, name)(a, d, keepdim))
-
-
-def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False, *, axis: Any = None) -> Tensor:
-    """The position of the largest element, in the flattened tensor or along ``dim``, as int64."""
-    return _arg("argmax", input, dim if axis is None else axis, keepdim)
-
-
-def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False, *, axis: Any = None) -> Tensor:
-    """The position of the smallest element, in the flattened tensor or along ``dim``, as int64."""
-    return _arg("argmin", input, dim if axis is None else axis, keepdim)
-
-
 # --- truth ----------------------------------------------------------------------------------
 
 def _truth(name: str, input: Tensor, dim: Any, keepdim: bool, out: Any) -> Tensor:
     a = input._a
     dims = tuple(range(a.ndim)) if dim is None else wrap_dims(dim, a.ndim)  # an empty list: nothing is reduced
     r = getattr(of(a).reduce, name)(a, dims, keepdim)
-    return _done(name, wrap(r if a.dtype != np.uint8 else r.astype(np.uint8)), out, input)
+    return done(name, wrap(r if a.dtype != np.uint8 else r.astype(np.uint8)), out, input)
 
 
 def all(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None,
@@ -546,7 +354,7 @@ def any(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = No
 def count_nonzero(input: Tensor, dim: Any = None) -> Tensor:
     """How many elements are not zero."""
     a = input._a
-    return wrap(of(a).reduce.count_nonzero(a, _dims(dim, a.ndim)))
+    return wrap(of(a).reduce.count_nonzero(a, dims_of(dim, a.ndim)))
 
 
 # --- norms ----------------------------------------------------------------------------------
@@ -581,14 +389,14 @@ def vector_norm(input: Tensor, ord: float = 2, dim: Any = None, keepdim: bool = 
     x = input if dtype is None else input.to(as_dtype(dtype))
     a = x._a
     p = float(ord)
-    dims = _dims(dim, a.ndim)
+    dims = dims_of(dim, a.ndim)
     if (p < 0 or p == math.inf) and _count(a.shape, dims) == 0:
         raise RuntimeError(f"linalg.vector_norm cannot compute the {p:g} norm on an empty tensor because the operation "
                            "does not have an identity")
     r = wrap(of(a).reduce.norm(a, p, dims, keepdim))
     if recording(x):
         record(r, LinalgVectorNormBackward0, (x,), saved=(x, r), ctx=(p, dims, keepdim))
-    return _done("norm", r, out, input)
+    return done("norm", r, out, input)
 
 
 def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, out: Tensor | None = None,
@@ -625,4 +433,4 @@ def logsumexp(input: Tensor, dim: Any, keepdim: bool = False, *, out: Tensor | N
     r = wrap(np.asarray(k.softmax.logsumexp(a, dims, keepdim), order="C"))
     if recording(x):
         record(r, LogsumexpBackward0, (x,), saved=(x, r), ctx=(dims, keepdim))
-    return _done("logsumexp", r, out, input)
+    return done("logsumexp", r, out, input)

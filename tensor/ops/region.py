@@ -17,7 +17,7 @@ from tritium.tensor.tensor import Tensor
 # --- regions: where a view lies in its base ------------------------------------------------------
 
 class Part:
-    """Which elements of an array of a shape a view of it sees. Used where a view's derivative is a window, not a formula.
+    """Which elements of an array of a shape a view sees. Used where a view's derivative is a window, not a formula.
 
     ``look``: the view, as a function of an array."""
 

@@ -44,7 +44,8 @@ OTHERS = {
     "mul": lambda m, x: x * x, "lt": lambda m, x: x < 2, "where": lambda m, x: m.where(x > 1, x, x * 2),
     "clamp": lambda m, x: x.clamp(1, 3), "pow": lambda m, x: x ** 2, "exp": lambda m, x: x.exp(),
     "div": lambda m, x: x / 3, "floor_divide": lambda m, x: x // 2, "add_": lambda m, x: x.clone().add_(1),
-    "unsqueeze": lambda m, x: x.unsqueeze(0), "reshape": lambda m, x: x.reshape(-1), "flatten": lambda m, x: x.flatten(),
+    "unsqueeze": lambda m, x: x.unsqueeze(0), "reshape": lambda m, x: x.reshape(-1),
+    "flatten": lambda m, x: x.flatten(),
     "squeeze": lambda m, x: x.squeeze(), "mT": lambda m, x: x.mT, "diagonal": lambda m, x: x.diagonal(),
     "unfold": lambda m, x: x.unfold(0, 2, 1), "chunk": lambda m, x: x.chunk(2, -1), "unbind": lambda m, x: x.unbind(0),
     "index": lambda m, x: x[m.tensor([0, 0])], "mask": lambda m, x: x[x > 2], "slice": lambda m, x: x[..., ::2],
@@ -52,7 +53,8 @@ OTHERS = {
 }
 PRODUCTS = {
     "matmul": lambda m, x: x @ x.mT if x.dim() > 1 else x @ x, "bmm": lambda m, x: m.bmm(x, x.mT),
-    "mv": lambda m, x: x[0] @ x[0, 0] if x.dim() == 3 else x @ x[..., 0, :], "by a matrix": lambda m, x: x @ m.ones(x.shape[-1], 2, dtype=x.dtype),
+    "mv": lambda m, x: x[0] @ x[0, 0] if x.dim() == 3 else x @ x[..., 0, :],
+    "by a matrix": lambda m, x: x @ m.ones(x.shape[-1], 2, dtype=x.dtype),
     "addmm": lambda m, x: m.addmm(x[0, :, :1], x[0], x[0].t(), beta=2, alpha=3),
     "einsum": lambda m, x: m.einsum("bij,bkj->ik", x, x), "linear": lambda m, x: m.nn.functional.linear(x, x[0]),
     "tensordot": lambda m, x: m.tensordot(x, x, ([0, 2], [0, 2])), "outer": lambda m, x: m.outer(x[0, 0], x[0, :, 0]),
