@@ -6,6 +6,7 @@ first visits every node after all nodes that use its outputs: a heap is all the 
 from __future__ import annotations
 
 import heapq
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,11 @@ from tritium.autograd.leaves import Leaves
 from tritium.tensor.grad_mode import mode
 from tritium.tensor.graph import RELEASED, Node, edge
 from tritium.tensor.tensor import Tensor
+
+CYCLE = ("Using backward() with create_graph=True will create a reference cycle between the parameter and its "
+         "gradient which can cause a memory leak. We recommend using autograd.grad when creating the graph to avoid "
+         "this. If you have to use this function, make sure to reset the .grad fields of your parameters to None after "
+         "use to break the cycle and avoid the leak.")
 
 
 def _as_tuple(x: Any) -> tuple[Any, ...]:
@@ -270,6 +276,8 @@ def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None =
         inputs = _as_tuple(inputs)
         if not inputs:
             raise RuntimeError("`inputs` argument to `backward()` cannot be empty.")
+    if create_graph:
+        warnings.warn(CYCLE, UserWarning, stacklevel=3)
     run(ts, gs, create_graph if retain_graph is None else retain_graph, create_graph, inputs, True)
 
 

@@ -16,6 +16,7 @@ float16 and bfloat16 are computed in float32 and rounded once. ``conv_plain`` is
 
 from __future__ import annotations
 
+from math import gcd
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from tritium.kernels.reference import winograd
 from tritium.kernels.reference.gemm import gemm
-from tritium.kernels.reference.parallel import blocks, empty, get_num_threads, parts, run, scratch
+from tritium.kernels.reference.parallel import blocks, empty, get_num_threads, parts, run, scratch, views
 from tritium.kernels.reference.patches import Epilogue, Geometry, output_size, patch_rows, patches, window
 from tritium.kernels.reference.quiet import quiet
 
@@ -86,9 +87,12 @@ class Prepared:
 
         return self._form("matrix", make)
 
-    def planar(self) -> np.ndarray:
-        """(kw * C * kh, O), for ``_planar``."""
-        return self._form("planar", lambda: self.taps[0].transpose(1, 2, 0, 3).reshape(-1, self.shape[0]))
+    def planar(self, g: Geometry) -> np.ndarray:
+        """(kw * C * kh, O), for ``_planar``, the columns in its order."""
+        order = sum(_column_order(g), [])
+        return self._form(
+            ("planar", *order), lambda: self.taps[0, :, order].transpose(0, 2, 1, 3).reshape(-1, self.shape[0])
+        )
 
     def winograd(self, m: int) -> np.ndarray:
         """(t², C, O), for F(m x m, 3 x 3)."""
@@ -175,7 +179,7 @@ def forward(x: np.ndarray, w: Prepared, g: Geometry, out: np.ndarray, epilogue: 
             _few_pixels(x, w, g, out, epilogue)
             return
     cuts = blocks(N, OH, OW, max(128, min(1600, 300_000 // K)), get_num_threads())
-    w.planar() if body is _planar else w.matrix()  # made here, not by two threads at once
+    w.planar(g) if body is _planar else w.matrix()  # made here, not by two threads at once
     run(lambda *block: body(x, w, g, out, epilogue, *block), cuts)
 
 
@@ -228,6 +232,12 @@ def _few_pixels(x: np.ndarray, w: Prepared, g: Geometry, out: np.ndarray, epilog
     run(columns, parts(O, 1 if work < 1 << 18 else get_num_threads()))
 
 
+def _column_order(g: Geometry) -> list[list[int]]:
+    """The kernel columns of ``_planar``, in groups whose pixels lie in the same column phase, evenly spaced."""
+    step = g.sw // gcd(g.sw, g.dw)
+    return [list(range(j, g.kw, step)) for j in range(min(step, g.kw))]
+
+
 def _planar(
     x: np.ndarray, w: Prepared, g: Geometry, out: np.ndarray, epilogue: Epilogue, n0: int, n1: int, y0: int, y1: int
 ) -> None:
@@ -236,20 +246,32 @@ def _planar(
     OW, O = out.shape[2:]
     C, m, r = x.shape[3], n1 - n0, y1 - y0
     height, width = (r - 1) * g.sh + (g.kh - 1) * g.dh + 1, OW + (g.kw - 1) * g.dw // g.sw
+
+    def make() -> Any:
+        planes = scratch("planes", (C, g.sw, m, height, width), x.dtype)
+        cols = scratch("planar_rows", (g.kw * C * g.kh, m * r * OW), x.dtype)
+        sc, _, sn, sh, sx = planes.strides
+        copies, first = [], 0
+        for columns in _column_order(g):
+            count, (shift, phase) = len(columns), divmod(columns[0] * g.dw, g.sw)
+            step = columns[1] - columns[0] if count > 1 else 0
+            shape = (count, C, g.kh, m, r, OW)
+            strides = (sx * (step * g.dw // g.sw), sc, sh * g.dh, sn, sh * g.sh, sx)
+            part = cols[first * C * g.kh : (first + count) * C * g.kh]
+            copies.append((part.reshape(shape), as_strided(planes[:, phase, :, :, shift:], shape, strides)))
+            first += count
+        return planes, cols.T, copies
+
+    planes, rows, copies = views(("planar", g, C, m, r, OW, x.dtype), make)
     r0 = y0 * g.sh - g.top
     p = window(x, n0, n1, r0, r0 + height, -g.left, width * g.sw - g.left, planar=True).transpose(3, 0, 1, 2)
-    planes = scratch("planes", (C, g.sw, m, height, width), x.dtype)
     np.copyto(planes, p.reshape(C, m, height, width, g.sw).transpose(0, 4, 1, 2, 3))
-    cols = scratch("planar_rows", (g.kw, C, g.kh, m, r, OW), x.dtype)
-    sc, _, sn, sh, sx = planes.strides
-    for j in range(g.kw):
-        shift, phase = divmod(j * g.dw, g.sw)
-        source = as_strided(planes[:, phase, :, :, shift:], (C, g.kh, m, r, OW), (sc, sh * g.dh, sn, sh * g.sh, sx))
-        np.copyto(cols[j], source)
+    for to, source in copies:
+        np.copyto(to, source)
     block = out[n0:n1, y0:y1]
     direct = block.flags.c_contiguous
     target = block if direct else scratch("im2col_out", block.shape, out.dtype)
-    gemm(cols.reshape(-1, m * r * OW).T, w.planar(), target.reshape(-1, O))
+    gemm(rows, w.planar(g), target.reshape(-1, O))
     if not direct:
         np.copyto(block, target)
     epilogue(block, n0, n1, y0, y1)

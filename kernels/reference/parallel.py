@@ -280,7 +280,7 @@ def blocks(N: int, rows: int, per_row: int, target: int, threads: int) -> list[t
     """Blocks (n0, n1, y0, y1) of about ``target`` items, when a row of an image has ``per_row`` of them: several whole
     images, or stretches of rows of one image; as many as occupy the threads evenly. One block for little work."""
     total = N * rows * per_row
-    if total * 4 <= target:
+    if total * 2 <= target:
         return [(0, N, 0, rows)]
     count = -(-total // target)
     count = -(-count // threads) * threads

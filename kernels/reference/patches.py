@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from tritium.kernels.reference.parallel import empty, scratch
+from tritium.kernels.reference.parallel import empty, scratch, views
+
+Pair = tuple[int, int]
 
 
 class Geometry(NamedTuple):
@@ -51,47 +53,76 @@ def window(
     if top >= bottom or left >= right:
         out[...] = fill
         return out
-    out[:, :top] = fill
-    out[:, bottom:] = fill
-    out[:, top:bottom, :left] = fill
-    out[:, top:bottom, right:] = fill
+    if top:
+        out[:, :top] = fill
+    if bottom < r1 - r0:
+        out[:, bottom:] = fill
+    if left:
+        out[:, top:bottom, :left] = fill
+    if right < c1 - c0:
+        out[:, top:bottom, right:] = fill
     out[:, top:bottom, left:right] = x[n0:n1, r0 + top : r0 + bottom, c0 + left : c0 + right]
     return out
 
 
 def patches(x: np.ndarray, g: Geometry, n0: int, n1: int, y0: int, y1: int, OW: int, fill: Any = 0) -> np.ndarray:
     """View (n1 - n0, y1 - y0, OW, kh, kw, C) of what each output pixel of rows y0..y1 reads."""
+    return _patches(_read(x, g, n0, n1, y0, y1, OW, fill), g, y1 - y0, OW)
+
+
+def _read(x: np.ndarray, g: Geometry, n0: int, n1: int, y0: int, y1: int, OW: int, fill: Any = 0) -> np.ndarray:
     r0 = y0 * g.sh - g.top
-    r1 = (y1 - 1) * g.sh - g.top + (g.kh - 1) * g.dh + 1
-    c1 = (OW - 1) * g.sw - g.left + (g.kw - 1) * g.dw + 1
-    p = window(x, n0, n1, r0, r1, -g.left, c1, fill)
+    return window(x, n0, n1, r0, r0 + _reach(y1 - y0, g)[0], -g.left, _reach(OW, g)[1] - g.left, fill)
+
+
+def _reach(count: int, g: Geometry) -> Pair:
+    """Rows and columns of input that ``count`` rows or columns of output read."""
+    return (count - 1) * g.sh + (g.kh - 1) * g.dh + 1, (count - 1) * g.sw + (g.kw - 1) * g.dw + 1
+
+
+def _patches(p: np.ndarray, g: Geometry, r: int, OW: int) -> np.ndarray:
     sn, sh, sw, sc = p.strides
-    shape = (n1 - n0, y1 - y0, OW, g.kh, g.kw, p.shape[3])
+    shape = (p.shape[0], r, OW, g.kh, g.kw, p.shape[3])
     return as_strided(p, shape, (sn, sh * g.sh, sw * g.sw, sh * g.dh, sw * g.dw, sc))
 
 
 def patch_rows(
-    x: np.ndarray, g: Geometry, n0: int, n1: int, y0: int, y1: int, OW: int, groups: int, out: np.ndarray | None = None
+    x: np.ndarray,
+    g: Geometry,
+    n0: int,
+    n1: int,
+    y0: int,
+    y1: int,
+    OW: int,
+    groups: int,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """im2col: one row of (kh, kw, C / groups) numbers an output pixel; (groups, pixels, kh * kw * C / groups).
 
     A 1x1 kernel whose pixels lie evenly in memory is not copied. With ``out`` (groups = 1) the rows are put there."""
     m, r, C = n1 - n0, y1 - y0, x.shape[3]
-    K = g.kh * g.kw * C // groups
     inside = g.top == g.left == 0 and (y1 - 1) * g.sh < x.shape[1] and (OW - 1) * g.sw < x.shape[2]
     if out is None and g.kh == g.kw == groups == 1 and inside and m * r:
         pixels = x[n0:n1, y0 * g.sh : (y1 - 1) * g.sh + 1 : g.sh, : (OW - 1) * g.sw + 1 : g.sw]
         if _even(pixels):
             return as_strided(pixels, (1, m * r * OW, C), (0, pixels.strides[2], pixels.strides[3]))
-    view = patches(x, g, n0, n1, y0, y1, OW)
-    if out is None:
-        out = scratch("patch_rows", (groups, m * r * OW, K), x.dtype)
-    if groups == 1:
-        np.copyto(out.reshape(view.shape), view)
-    else:
-        view = view.reshape(*view.shape[:5], groups, C // groups)
-        np.copyto(out.reshape(groups, m, r, OW, g.kh, g.kw, C // groups), view.transpose(5, 0, 1, 2, 3, 4, 6))
-    return out
+    if out is not None:
+        np.copyto(out.reshape(m, r, OW, g.kh, g.kw, C), patches(x, g, n0, n1, y0, y1, OW))
+        return out
+
+    def split(view: np.ndarray) -> np.ndarray:
+        return view.reshape(*view.shape[:5], groups, C // groups).transpose(5, 0, 1, 2, 3, 4, 6)
+
+    def make() -> Any:
+        rows = scratch("patch_rows", (groups, m * r * OW, g.kh * g.kw * C // groups), x.dtype)
+        height, width = _reach(r, g)[0], _reach(OW, g)[1]
+        copied = scratch("window", (m, height, width, C), x.dtype)
+        return rows, rows.reshape(groups, m, r, OW, g.kh, g.kw, C // groups), split(_patches(copied, g, r, OW)), copied
+
+    rows, to, source, copied = views(("patches", g, m, r, OW, C, groups, x.dtype), make)
+    p = _read(x, g, n0, n1, y0, y1, OW)
+    np.copyto(to, source if np.may_share_memory(p, copied) else split(_patches(p, g, r, OW)))
+    return rows
 
 
 def _even(pixels: np.ndarray) -> bool:
@@ -106,7 +137,7 @@ def _even(pixels: np.ndarray) -> bool:
 
 # --------------------------------------------------------------------------------------------------------- epilogue
 
-_CONSTANT = 1 << 16  # elements of the arrays of zeros and sixes below
+_CONSTANT = 1 << 18  # elements of the arrays of zeros and sixes below
 _constants: dict[tuple[Any, float], np.ndarray] = {}
 
 

@@ -26,7 +26,7 @@ from tritium.kernels.reference.parallel import blocks, get_num_threads, parts, r
 from tritium.kernels.reference.patches import Epilogue, finite, window
 
 TILES = 200  # tiles that a task works on at a time
-LARGE = 12 << 20  # bytes of a weight that threads should not each read from memory
+LARGE = 8 << 20  # bytes of a weight that threads should not each read from memory
 POINTS: dict[int, tuple[float, ...]] = {2: (0, 1, -1), 4: (0, 5 / 8, -5 / 8, 3 / 2, -3 / 2)}
 
 
@@ -167,10 +167,10 @@ def conv3x3(
         finish(n0, n1, y0, y1, work)
 
     threads, tiles = get_num_threads(), N * th * tw
-    if tiles >= (64 if U.nbytes < LARGE else 128) * threads + 1:
+    if threads == 1 or U.nbytes < LARGE or tiles > 128 * threads:
         run(chunk, blocks(N, th, tw, TILES, threads))
         return
-    # Few tiles: one thread each for some of the t² products, so that U is read once, by one or the other.
+    # Few tiles and a large weight: a thread takes some of the t² products, so that one or the other reads U, not both.
     V, M = scratch("winograd_all_V", (t, t, N, th, tw, C)), scratch("winograd_all_M", (t, t, N, th, tw, O))
 
     def works(n0: int, n1: int, y0: int, y1: int) -> _Work:

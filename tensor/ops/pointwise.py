@@ -344,7 +344,7 @@ def PowBackward0(node: Any, grad: Tensor) -> Tensor:
     n = node.ctx
     if n == 0:
         return grad * 0
-    return grad * (mul(x, n) if n == 2 else mul(pow(x, n - 1), n))
+    return grad * (mul(x, n) if n == 2 and not mode.enabled else mul(pow(x, n - 1), n))
 
 
 def _pow_self(g: Tensor, a: Any, b: Any, r: Any) -> Any:
@@ -386,9 +386,7 @@ def pow(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tensor:
     if input._free:
         r._free = True
     if mode.enabled and input._rg:
-        record(r, PowBackward0, (input,), saved=(input,) if exponent != 1 else (), ctx=exponent)
-        if exponent == 1:
-            r._edge[0].saved = (input.detach(),)
+        record(r, PowBackward0, (input,), saved=(input,), ctx=exponent)
     return r if out is None else write_out("pow", out, r, input)
 
 

@@ -73,7 +73,8 @@ def test_conversions():
     assert torch.tensor([300, -1]).to(torch.uint8).tolist() == [44, 255]
     assert torch.tensor([70000.0]).half().item() == math.inf
     assert torch.tensor([1.0039]).bfloat16().item() == 1.0 and torch.tensor([1 + 2j]).float().item() == 1
-    assert torch.tensor(3).to(torch.float32).dtype is torch.float32 and x.type("torch.DoubleTensor").dtype is torch.float64
+    assert torch.tensor(3).to(torch.float32).dtype is torch.float32
+    assert x.type("torch.DoubleTensor").dtype is torch.float64
     y = torch.ones(2, requires_grad=True)
     (y.double() * 2).sum().backward()
     assert y.grad.dtype is torch.float32 and not y.long().requires_grad
@@ -81,11 +82,14 @@ def test_conversions():
 
 def test_to_parses_its_arguments():
     x = torch.ones(2)
-    for same in (x.to(torch.float32), x.to("cpu"), x.to(torch.device("cpu"), torch.float32), x.to(x), x.to(device="cpu")):
+    for same in (x.to(torch.float32), x.to("cpu"), x.to(torch.device("cpu"), torch.float32), x.to(x),
+                 x.to(device="cpu")):
         assert same is x
-    for copy in (x.to(torch.float32, copy=True), x.to(torch.float32, False, True), x.to("cpu", torch.float32, False, True)):
+    for copy in (x.to(torch.float32, copy=True), x.to(torch.float32, False, True),
+                 x.to("cpu", torch.float32, False, True)):
         assert copy is not x and copy.data_ptr() != x.data_ptr()
-    assert x.to("cpu", torch.float64).dtype is torch.float64 and x.to(torch.ones(1, dtype=torch.int8)).dtype is torch.int8
+    assert x.to("cpu", torch.float64).dtype is torch.float64
+    assert x.to(torch.ones(1, dtype=torch.int8)).dtype is torch.int8
 
 
 @pytest.mark.parametrize("call, message", [

@@ -82,12 +82,13 @@ def test_nan_and_inf():
     x = torch.tensor([1.0, nan, 3.0])
     assert math.isnan(x.max().item()) and x.argmax().item() == 1 and x.nansum().item() == 4
     assert x.max(0).indices.item() == 1 and math.isnan(x.amin().item())
-    assert torch.tensor([-inf, -inf]).logsumexp(0).item() == -inf and torch.tensor([inf, 1.0]).logsumexp(0).item() == inf
+    assert torch.tensor([-inf, -inf]).logsumexp(0).item() == -inf
+    assert torch.tensor([inf, 1.0]).logsumexp(0).item() == inf
 
 
 @pytest.mark.parametrize("shape, dim", [((100_000, 10), 0), ((3, 30_000, 4), 1), ((10, 100_000), 1), ((999_983,), 0)])
 def test_long_float32_sums_are_accurate(shape, dim):
-    """A tenth is no float32: added one after the other, the errors of 100,000 of them would show in the fourth digit."""
+    """A tenth is no float32: added one after the other, the errors of 100,000 of them show in the fourth digit."""
     x = torch.full(shape, 0.1)
     n = shape[dim]
     assert (x.sum(dim) / n).sub(0.1).abs().max().item() < 2e-7

@@ -82,7 +82,8 @@ def test_reshape_copies_only_when_it_must():
 
 def test_strides():
     x = start()
-    assert x.stride() == (12, 4, 1) and x.permute(2, 0, 1).stride() == (1, 12, 4) and x[:, 1:, ::2].stride() == (12, 4, 2)
+    assert x.stride() == (12, 4, 1) and x.permute(2, 0, 1).stride() == (1, 12, 4)
+    assert x[:, 1:, ::2].stride() == (12, 4, 2)
     assert x.unsqueeze(1).stride() == (12, 12, 4, 1) and x.expand(2, 2, 3, 4).stride() == (0, 12, 4, 1)
     assert x[1, 2:].storage_offset() == 20 and x.diagonal().stride() == (1, 16)
     assert x.permute(2, 0, 1).clone().stride() == (1, 12, 4) and x[:1].expand(3, 3, 4).clone().stride() == (12, 4, 1)
