@@ -62,7 +62,7 @@ from tritium.tensor.dtype import (
     uint8,
 )
 from tritium.tensor.dtype import bool_ as bool
-from tritium.tensor.from_data import as_tensor, asarray, from_numpy, frombuffer, tensor
+from tritium.tensor.from_data import as_tensor, asarray, from_dlpack, from_numpy, frombuffer, tensor
 from tritium.tensor.grad_mode import (
     enable_grad,
     inference_mode,
@@ -206,6 +206,21 @@ def set_num_threads(count: Any) -> None:
 def compile(model: Any = None, **kwargs: Any) -> Any:
     """Returns ``model`` as it is: every op is a kernel already. Accepts and ignores PyTorch's options."""
     return model if model is not None else (lambda m: m)
+
+
+def get_float32_matmul_precision() -> Any:
+    """How products of float32 matrices are computed on a GPU: "highest", "high" or "medium"."""
+    from tritium import backends
+
+    return backends.get_float32_matmul_precision()
+
+
+def set_float32_matmul_precision(precision: Any) -> None:
+    """Set how products of float32 matrices are computed on a GPU: "highest" in float32, "high" and "medium" with
+    operands rounded to TF32."""
+    from tritium import backends
+
+    backends.set_float32_matmul_precision(precision)
 
 
 def use_deterministic_algorithms(mode: Any, *, warn_only: Any = False) -> None:

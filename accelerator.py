@@ -1,32 +1,57 @@
-"""``tritium.accelerator``: the questions programs ask about a GPU. There is none in this version.
+"""``tritium.accelerator``: what programs ask of a GPU without naming its make. Here it is the cuda device.
 
 https://docs.pytorch.org/docs/stable/accelerator.html
 """
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any
 
-from tritium.cuda import MISSING
-
-
-def is_available() -> bool:
-    """Whether there is an accelerator: False in this version."""
-    return False
-
-
-def device_count() -> int:
-    """How many accelerators there are: none in this version."""
-    return 0
-
-
-def current_accelerator(check_available: bool = False) -> None:
-    """The device type of the accelerator: None, there is none."""
-    return None
-
-
-def set_device_index(device: Any) -> NoReturn:
-    """Raises NotImplementedError: there is no accelerator to choose."""
-    raise NotImplementedError(MISSING)
+from tritium import cuda
+from tritium.cuda import (
+    current_stream,
+    device_count,
+    empty_cache,
+    is_available,
+    max_memory_allocated,
+    max_memory_reserved,
+    memory_allocated,
+    memory_reserved,
+    memory_stats,
+    reset_peak_memory_stats,
+    set_stream,
+    synchronize,
+)
 
 
-set_device_idx = set_device_index
+def current_accelerator(check_available: bool = False) -> Any:
+    """The device type of the accelerator, without an index; None where there is none."""
+    if not is_available():
+        return None
+    from tritium.tensor.device import device
+
+    return device("cuda")
+
+
+def current_device_index() -> int:
+    """The index of this thread's current device."""
+    return cuda.current_device()
+
+
+def set_device_index(device: Any) -> None:
+    """Make a device current on this thread."""
+    cuda.set_device(device)
+
+
+class device_index(cuda.device):
+    """``with device_index(1):`` makes a device current inside the block; None changes nothing."""
+
+    def __init__(self, device: int | None) -> None:
+        super().__init__(-1 if device is None else device)
+
+
+current_device_idx, set_device_idx = current_device_index, set_device_index
+
+__all__ = ["current_accelerator", "current_device_idx", "current_device_index", "current_stream", "device_count",
+           "device_index", "empty_cache", "is_available", "max_memory_allocated", "max_memory_reserved",
+           "memory_allocated", "memory_reserved", "memory_stats", "reset_peak_memory_stats", "set_device_idx",
+           "set_device_index", "set_stream", "synchronize"]

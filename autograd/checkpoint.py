@@ -11,7 +11,7 @@ from typing import Any
 from tritium.autograd.engine import backward
 from tritium.autograd.function import Function
 from tritium.tensor.grad_mode import enable_grad
-from tritium.tensor.random import get_rng_state, set_rng_state
+from tritium.tensor.random import get_states, set_states
 from tritium.tensor.tensor import Tensor
 
 
@@ -21,7 +21,7 @@ class CheckpointFunction(Function):
     @staticmethod
     def forward(ctx: Any, function: Callable[..., Any], preserve: bool, *args: Any) -> Any:
         ctx.function = function
-        ctx.state = get_rng_state() if preserve else None
+        ctx.state = get_states() if preserve else None
         ctx.others = [None if isinstance(x, Tensor) else x for x in args]
         ctx.save_for_backward(*[x if isinstance(x, Tensor) else None for x in args])
         return function(*args)
@@ -36,13 +36,13 @@ class CheckpointFunction(Function):
                 copy = tensor.detach()
                 copy.requires_grad = tensor.requires_grad
                 inputs.append(copy)
-        now = get_rng_state()
+        now = get_states()
         if ctx.state is not None:
-            set_rng_state(ctx.state)
+            set_states(ctx.state)
         with enable_grad():
             outputs = ctx.function(*inputs)
         if ctx.state is not None:
-            set_rng_state(now)
+            set_states(now)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         pairs = [(o, g) for o, g in zip(outputs, grads, strict=True) if isinstance(o, Tensor) and o.requires_grad]
         if not pairs:

@@ -148,6 +148,8 @@ def run(tensors: Sequence[Tensor], gradients: Sequence[Any], retain: bool, recor
             a = target._a
             if g._a.shape != a.shape or g._a.dtype is not a.dtype:
                 g = fit(g, a.shape, a.dtype, where, index)
+            if type(g._a) is not type(a):
+                g = g.to(target.device)  # a 0-d CPU tensor among cuda tensors
             arrived.append((target, [g]))
             return
         if needed is not None and id(target) not in needed:

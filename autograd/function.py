@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tritium.kernels import beside, reference
 from tritium.tensor.grad_mode import mode, no_grad
 from tritium.tensor.graph import Node, alias, bump, edge, record, set_history, wrap
 from tritium.tensor.tensor import Tensor
@@ -68,7 +69,8 @@ class _UserNode(Node):
     def derivative(self, *grads: Any) -> Any:
         ctx, function = self.context, self.function
         if ctx._materialize:
-            grads = tuple([wrap(_zeros(*meta)) if g is None else g
+            place = next((beside(g._a) for g in grads if g is not None), reference.memory)
+            grads = tuple([wrap(place.zeros(*meta)) if g is None else g
                            for g, meta in zip(grads, self.outputs, strict=True)])
         ctx._node = self
         try:
@@ -99,12 +101,6 @@ class _UserNode(Node):
     def release(self) -> None:
         if self.saved:
             self.saved = None
-
-
-def _zeros(shape: Any, dtype: Any) -> Any:
-    import numpy as np
-
-    return np.zeros(shape, dtype)
 
 
 class Function:

@@ -7,10 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from tritium.autograd.engine import grad
-from tritium.tensor.creation import zeros
+from tritium.kernels import beside
 from tritium.tensor.grad_mode import enable_grad
 from tritium.tensor.graph import wrap
 from tritium.tensor.tensor import Tensor
@@ -41,19 +39,19 @@ def jacobian(func: Callable[..., Any], inputs: Any, create_graph: bool = False, 
                                    "strict mode.")
             parts: list[list[Tensor]] = [[] for _ in xs]
             for i in range(out._a.size):
-                seed = np.zeros(out._a.size, out._a.dtype)
-                seed[i] = 1
+                seed = beside(out._a).zeros((out._a.size,), out._a.dtype)
+                seed[i:i + 1] = 1
                 gs = grad(out, xs, wrap(seed.reshape(out._a.shape)), retain_graph=True, create_graph=create_graph,
                           allow_unused=True) if out.requires_grad else (None,) * len(xs)
                 for part, g, x in zip(parts, gs, xs, strict=True):
                     if g is None and strict:
                         raise RuntimeError("Output of the user-provided function is independent of the input. This is "
                                            "not allowed in strict mode.")
-                    part.append(zeros(x._a.shape, dtype=x.dtype) if g is None else g)
+                    part.append(x.new_zeros(x._a.shape) if g is None else g)
             from tritium.tensor.ops.join import stack
 
             row = tuple([stack(p).reshape((*out._a.shape, *x._a.shape)) if p else
-                         zeros((*out._a.shape, *x._a.shape), dtype=x.dtype) for p, x in zip(parts, xs, strict=True)])
+                         x.new_zeros((*out._a.shape, *x._a.shape)) for p, x in zip(parts, xs, strict=True)])
             rows.append(row if many_in else row[0])
     return tuple(rows) if many_out else rows[0]
 
@@ -68,7 +66,7 @@ def hessian(func: Callable[..., Any], inputs: Any, create_graph: bool = False, s
         if out._a.size != 1:
             raise RuntimeError("The Tensor returned by the function given to hessian should contain a single element")
         gs = grad(out.reshape(()), xs, create_graph=True, allow_unused=True)
-        found = tuple([zeros(x._a.shape, dtype=x.dtype) if g is None else g for g, x in zip(gs, xs, strict=True)])
+        found = tuple([x.new_zeros(x._a.shape) if g is None else g for g, x in zip(gs, xs, strict=True)])
         return found if many else found[0]
 
     return jacobian(first, inputs, create_graph, strict)
@@ -86,7 +84,7 @@ def vjp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool
                                "with a single element.")
         vs = None if v is None else _outputs(v)[0]
         gs = grad(outs, xs, vs, create_graph=create_graph, allow_unused=True)
-        gs = tuple([zeros(x._a.shape, dtype=x.dtype) if g is None else g for g, x in zip(gs, xs, strict=True)])
+        gs = tuple([x.new_zeros(x._a.shape) if g is None else g for g, x in zip(gs, xs, strict=True)])
     return _plain(out, create_graph), (gs if many_in else gs[0])
 
 
@@ -128,7 +126,7 @@ def hvp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool
         pairs = [(g, w) for g, w in zip(gs, vs, strict=True) if g is not None and g.requires_grad]
         products: Any = grad([g for g, _ in pairs], xs, [w for _, w in pairs], create_graph=create_graph,
                              allow_unused=True) if pairs else (None,) * len(xs)
-        products = tuple([zeros(x._a.shape, dtype=x.dtype) if p is None else p
+        products = tuple([x.new_zeros(x._a.shape) if p is None else p
                           for p, x in zip(products, xs, strict=True)])
     return _plain(out, create_graph), (products if many else products[0])
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from tritium.autograd.engine import grad
-from tritium.tensor.from_data import from_numpy
+from tritium.kernels import beside, on_host
+from tritium.tensor.graph import wrap
 from tritium.tensor.tensor import Tensor
 
 
@@ -28,11 +29,11 @@ def _numerical(f: Callable[..., Any], inputs: tuple[Any, ...], target: Tensor, o
     flat = target._a
     rows = []
     for position in np.ndindex(flat.shape):
-        kept = flat[position].copy()
+        kept = flat[position].item()
         ends = []
         for step in (eps, -eps):
             flat[position] = kept + step
-            ends.append(np.array(_tensors(f(*inputs))[output]._a, np.float64).reshape(-1))
+            ends.append(np.array(on_host(_tensors(f(*inputs))[output]._a), np.float64).reshape(-1))
         flat[position] = kept
         rows.append((ends[0] - ends[1]) / (2 * eps))
     size = _tensors(f(*inputs))[output]._a.size
@@ -42,10 +43,10 @@ def _numerical(f: Callable[..., Any], inputs: tuple[Any, ...], target: Tensor, o
 def _analytical(out: Tensor, target: Tensor) -> Any:
     columns = []
     for i in range(out._a.size):
-        seed = np.zeros(out._a.size, out._a.dtype)
-        seed[i] = 1
-        (g,) = grad(out, target, from_numpy(seed.reshape(out._a.shape)), retain_graph=True, allow_unused=True)
-        columns.append(np.zeros(target._a.size) if g is None else np.array(g._a, np.float64).reshape(-1))
+        seed = beside(out._a).zeros((out._a.size,), out._a.dtype)
+        seed[i:i + 1] = 1
+        (g,) = grad(out, target, wrap(seed.reshape(out._a.shape)), retain_graph=True, allow_unused=True)
+        columns.append(np.zeros(target._a.size) if g is None else np.array(on_host(g._a), np.float64).reshape(-1))
     return np.array(columns).reshape(out._a.size, target._a.size).T
 
 
@@ -98,8 +99,8 @@ def gradgradcheck(func: Callable[..., Any], inputs: Any, grad_outputs: Any = Non
     outs = [o for o in _tensors(func(*ins)) if isinstance(o, Tensor) and o.requires_grad]
     if grad_outputs is None:
         rng = np.random.default_rng(0)
-        seeds = [from_numpy(np.asarray(rng.standard_normal(o._a.shape)).astype(o._a.dtype)).requires_grad_()
-                 for o in outs]
+        seeds = [wrap(beside(o._a).from_host(np.asarray(rng.standard_normal(o._a.shape)).astype(o._a.dtype)))
+                 .requires_grad_() for o in outs]
     else:
         seeds = list(_tensors(grad_outputs))
     count = len(ins)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tritium.autograd import hooks
+from tritium.kernels import beside, is_host, of
 from tritium.tensor.graph import Node, wrap
 from tritium.tensor.layout import array_like
 from tritium.tensor.tensor import Tensor
@@ -40,10 +41,25 @@ def _is_alone(cell: list[Any]) -> bool:
     counts = _counts(cell)
     base = cell[0]._base
     if base is None:
-        return counts == _ALONE or (counts == _ALONE_VIEW and type(cell[0]._a.base) is np.ndarray)
+        return counts == _ALONE or (counts == _ALONE_VIEW and _is_own(cell[0]._a))
     # a view: its base tensor, held by the view alone, holds the memory once more
     return (counts[0] == _ALONE[0] and counts[1] == _ALONE[1] and counts[2] == _ALONE_VIEW[2] + 1
-            and type(cell[0]._a.base) is np.ndarray and base._base is None and getrefcount(base) == 3)
+            and _is_own(cell[0]._a) and base._base is None and getrefcount(base) == _BASE_ALONE)
+
+
+def _is_own(a: Any) -> bool:
+    """Whether the memory of an array is NumPy's or a block of a device, of which every user is counted."""
+    return not is_host(a) or type(a.base) is np.ndarray
+
+
+def _held_base() -> int:
+    view = wrap(np.empty(2))
+    view._base = wrap(np.empty(2))
+    base = view._base
+    return getrefcount(base)
+
+
+_BASE_ALONE = _held_base()
 
 
 def _same_strides(a: Any, b: Any) -> bool:
@@ -57,13 +73,13 @@ def _own(leaf: Tensor, cell: list[Any]) -> Tensor:
     g = cell[0]
     a = g._a
     if g._free and leaf._a.flags.c_contiguous:
-        out = wrap(a if alone else np.array(a, order="K"))
+        out = wrap(a if alone else a.copy("K"))
         out._free = True  # contiguous as soon as somebody looks
         return out
     if _same_strides(a, leaf._a) and 0 not in a.strides:
         return wrap(a if alone else a.copy("K"))
-    out = wrap(array_like(leaf._a, a.dtype, np.empty))
-    np.copyto(out._a, a)
+    out = wrap(array_like(leaf._a, a.dtype, beside(a).empty))
+    of(a).copy.copy_into(out._a, a)
     return out
 
 

@@ -12,8 +12,10 @@ from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 
+from tritium import cuda
 from tritium.data.collate import default_collate, default_convert
 from tritium.data.dataset import Dataset, IterableDataset, Subset, TensorDataset, fetch
+from tritium.data.pin import pin_memory
 from tritium.data.sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler, draw_seed
 from tritium.tensor.from_data import as_tensor
 from tritium.tensor.tensor import Tensor
@@ -142,7 +144,10 @@ class _LoaderIterator(Iterator[Any]):
     def __init__(self, loader: DataLoader[Any]) -> None:
         self._loader = loader
         self._yielded = 0
-        if loader.pin_memory:
+        self._pin: Any = None
+        if loader.pin_memory and cuda.is_available():
+            self._pin = pin_memory
+        elif loader.pin_memory:
             warnings.warn("'pin_memory' argument is set as true but no accelerator is found, then device pinned memory "
                           "won't be used.", stacklevel=3)
         batched = loader.batch_sampler is not None
@@ -153,6 +158,8 @@ class _LoaderIterator(Iterator[Any]):
 
     def __next__(self) -> Any:
         batch = self._next()
+        if self._pin is not None:
+            batch = self._pin(batch)
         self._yielded += 1
         announced = self._loader._announced
         if announced is not None and self._yielded > announced:

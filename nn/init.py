@@ -232,7 +232,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Any = None) -> Tenso
         return tensor
     rows = tensor.shape[0]
     columns = tensor.numel() // rows
-    normal = tensor.new_empty((rows, columns)).normal_(0, 1, generator=generator).numpy()
+    normal = tensor.new_empty((rows, columns)).normal_(0, 1, generator=generator).cpu().numpy()
     working = np.float64 if normal.dtype == np.float64 else np.float32
     q, r = np.linalg.qr((normal.T if rows < columns else normal).astype(working))
     q = q * np.sign(np.diagonal(r))  # makes the factorisation unique, and the matrix uniformly distributed

@@ -110,6 +110,16 @@ def parser() -> Parser:
     work.add_argument("--no-cache", action="store_true", help="compute the features anew in every epoch")
     work.add_argument("--quiet", action="store_true", help="print the accuracy only")
     work.add_argument("--json", action="store_true", help="print the report as JSON, and nothing else")
+    code = commands.add_parser("kernels", help="what the machine code of the kernels looks like",
+                               description="Compile every kernel, without a GPU, and read its machine code.")
+    code.add_argument("--target", nargs="+", choices=("sm_80", "sm_90", "gfx942"), metavar="NAME",
+                      default=["sm_80", "sm_90", "gfx942"], help="default: sm_80 sm_90 gfx942")
+    code.add_argument("--family", nargs="+", default=[], metavar="NAME", help="only kernels of these families")
+    code.add_argument("--json", metavar="FILE", help="write all figures here")
+    what = code.add_mutually_exclusive_group()
+    what.add_argument("--check", action="store_true", help="only compare with the table of the package; exit code 1 "
+                                                           "where code got worse or breaks a rule")
+    what.add_argument("--update", action="store_true", help="put the figures into the table of the package")
     return top
 
 
@@ -119,6 +129,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from tritium.probe.errors import ProbeError
 
     try:
+        if options.command == "kernels":
+            return kernels(options)
         return probe(options)
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -130,6 +142,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f"; continue with --resume --out {options.out}" if options.out else ""
         print(f"tritium probe: interrupted{where}", file=sys.stderr)
         return INTERRUPTED
+
+
+def kernels(options: argparse.Namespace) -> int:
+    """``tritium kernels``."""
+    try:
+        from tritium.kernels import report
+
+        return report.run(options.target, options.family, options.json, options.check, options.update)
+    except (ImportError, RuntimeError, ValueError) as error:
+        print(f"tritium kernels: {' '.join(str(error).split())}", file=sys.stderr)
+        return REFUSED
 
 
 def probe(options: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tritium.kernels import either, of, on
 from tritium.tensor import dtype as dtypes
 from tritium.tensor.device import as_available
 from tritium.tensor.dtype import as_dtype, dtype, get_default_dtype
@@ -22,6 +23,7 @@ from tritium.tensor.grad_mode import mode
 from tritium.tensor.graph import wrap
 from tritium.tensor.layout import (
     array_like,
+    broadcast_shapes,
     channels_last,
     check_sizes,
     contiguous_format,
@@ -84,23 +86,23 @@ def empty(*sizes: Any, size: Any = None, out: Tensor | None = None, dtype: Any =
           device: Any = None, requires_grad: bool = False, pin_memory: bool = False,
           memory_format: Any = None) -> Tensor:
     """A tensor of the given size with any values."""
-    as_available(device)
-    array = _ordered(np.empty, _sizes("empty", sizes, size), _np_dtype(dtype, out), memory_format)
+    place = on(as_available(device))
+    array = _ordered(place.empty, _sizes("empty", sizes, size), _np_dtype(dtype, out), memory_format)
     return _done(array, requires_grad, out, dtype, "empty")
 
 
 def zeros(*sizes: Any, size: Any = None, out: Tensor | None = None, dtype: Any = None, layout: Any = None,
           device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
     """A tensor of the given size filled with 0."""
-    as_available(device)
-    return _done(np.zeros(_sizes("zeros", sizes, size), _np_dtype(dtype, out)), requires_grad, out, dtype, "zeros")
+    place = on(as_available(device))
+    return _done(place.zeros(_sizes("zeros", sizes, size), _np_dtype(dtype, out)), requires_grad, out, dtype, "zeros")
 
 
 def ones(*sizes: Any, size: Any = None, out: Tensor | None = None, dtype: Any = None, layout: Any = None,
          device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
     """A tensor of the given size filled with 1."""
-    as_available(device)
-    return _done(np.ones(_sizes("ones", sizes, size), _np_dtype(dtype, out)), requires_grad, out, dtype, "ones")
+    place = on(as_available(device))
+    return _done(place.full(_sizes("ones", sizes, size), 1, _np_dtype(dtype, out)), requires_grad, out, dtype, "ones")
 
 
 def _fill_number(name: str, value: Any) -> Any:
@@ -120,7 +122,7 @@ def full(size: Any, fill_value: Any, *, out: Tensor | None = None, dtype: Any = 
     Raises RuntimeError when the dtype cannot hold the value."""
     from tritium.tensor.ops.arguments import fill_value as as_array
 
-    as_available(device)
+    place = on(as_available(device))
     if isinstance(size, int):
         raise TypeError("full(): argument 'size' (position 1) must be tuple of ints, not int")
     if isinstance(fill_value, Tensor) and dtype is None and out is None and not fill_value._a.ndim:
@@ -128,14 +130,19 @@ def full(size: Any, fill_value: Any, *, out: Tensor | None = None, dtype: Any = 
     value = _fill_number("full", fill_value)
     dt = infer_dtype(value).np if dtype is None and out is None else _np_dtype(dtype, out)
     shape = _sizes("full", (), size)
-    return _done(np.full(shape, as_array(value, dt), dt), requires_grad, out, dtype, "full")
+    return _done(place.full(shape, as_array(value, dt), dt), requires_grad, out, dtype, "full")
 
 
-def _like(input: Tensor, dtype_: Any, format_: Any, make: Any) -> Any:
-    """An array of ``input``'s shape; its order of dimensions too, unless another is asked for."""
+def _like(input: Tensor, dtype_: Any, format_: Any, device: Any, method: str, convert: Any = None) -> Any:
+    """An array of ``input``'s shape; its order of dimensions too, unless another is asked for. On its device likewise.
+    ``method``: what makes it ("empty", "zeros", "full"); ``convert``: from the dtype to the value it is filled with."""
     if not isinstance(input, Tensor):
         raise TypeError(f"argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
     a = input._a
+    make = getattr(on(input.device if device is None else as_available(device)), method)
+    if convert is not None:
+        fill = make
+        make = lambda shape, dt: fill(shape, convert(dt), dt)
     dt = a.dtype if dtype_ is None else as_dtype(dtype_).np
     if format_ is None or format_ is preserve_format:
         return make(a.shape, dt) if input._free else array_like(a, dt, make)
@@ -145,22 +152,19 @@ def _like(input: Tensor, dtype_: Any, format_: Any, make: Any) -> Any:
 def empty_like(input: Tensor, *, dtype: Any = None, layout: Any = None, device: Any = None,
                requires_grad: bool = False, memory_format: Any = None, pin_memory: bool = False) -> Tensor:
     """``empty`` with the size, dtype and order of dimensions of ``input``."""
-    as_available(device)
-    return finish(_like(input, dtype, memory_format, np.empty), requires_grad)
+    return finish(_like(input, dtype, memory_format, device, "empty"), requires_grad)
 
 
 def zeros_like(input: Tensor, *, dtype: Any = None, layout: Any = None, device: Any = None,
                requires_grad: bool = False, memory_format: Any = None, pin_memory: bool = False) -> Tensor:
     """``zeros`` with the size, dtype and order of dimensions of ``input``."""
-    as_available(device)
-    return finish(_like(input, dtype, memory_format, np.zeros), requires_grad)
+    return finish(_like(input, dtype, memory_format, device, "zeros"), requires_grad)
 
 
 def ones_like(input: Tensor, *, dtype: Any = None, layout: Any = None, device: Any = None,
               requires_grad: bool = False, memory_format: Any = None, pin_memory: bool = False) -> Tensor:
     """``ones`` with the size, dtype and order of dimensions of ``input``."""
-    as_available(device)
-    return finish(_like(input, dtype, memory_format, np.ones), requires_grad)
+    return finish(_like(input, dtype, memory_format, device, "full", lambda dt: 1), requires_grad)
 
 
 def full_like(input: Tensor, fill_value: Any, *, dtype: Any = None, layout: Any = None, device: Any = None,
@@ -168,9 +172,8 @@ def full_like(input: Tensor, fill_value: Any, *, dtype: Any = None, layout: Any 
     """``full`` with the size, dtype and order of dimensions of ``input``."""
     from tritium.tensor.ops.arguments import fill_value as as_array
 
-    as_available(device)
     value = _fill_number("full_like", fill_value)
-    return finish(_like(input, dtype, memory_format, lambda s, d: np.full(s, as_array(value, d), d)), requires_grad)
+    return finish(_like(input, dtype, memory_format, device, "full", lambda dt: as_array(value, dt)), requires_grad)
 
 
 def empty_strided(size: Any, stride: Any, *, dtype: Any = None, layout: Any = None, device: Any = None,
@@ -178,7 +181,7 @@ def empty_strided(size: Any, stride: Any, *, dtype: Any = None, layout: Any = No
     """A tensor with the given strides (in elements) and any values.
 
     Raises RuntimeError for negative sizes or strides, or lists of different lengths."""
-    as_available(device)
+    place = on(as_available(device))
     shape, strides = shape_of((size,)), shape_of((stride,), "stride")
     if len(shape) != len(strides):
         raise RuntimeError(f"dimensionality of sizes ({len(shape)}) must match dimensionality of strides "
@@ -188,7 +191,8 @@ def empty_strided(size: Any, stride: Any, *, dtype: Any = None, layout: Any = No
         raise RuntimeError(f"Storage size calculation overflowed with sizes={list(shape)} and strides={list(strides)}")
     dt = _np_dtype(dtype)
     count = 0 if 0 in shape else 1 + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
-    return finish(np.ndarray(shape, dt, np.empty(count, dt), 0, [s * dt.itemsize for s in strides]), requires_grad)
+    flat = place.empty((count,), dt)
+    return finish(of(flat).memory.dense_view(flat, shape, tuple([s * dt.itemsize for s in strides])), requires_grad)
 
 
 def eye(n: Any, m: Any = None, *, out: Tensor | None = None, dtype: Any = None, layout: Any = None,
@@ -196,7 +200,7 @@ def eye(n: Any, m: Any = None, *, out: Tensor | None = None, dtype: Any = None, 
     """A matrix with ones on the diagonal.
 
     Raises RuntimeError for a negative size."""
-    as_available(device)
+    place = on(as_available(device))
     for name, size in (("n", n), ("m", m)):
         if size is None and name == "m":
             continue
@@ -204,7 +208,7 @@ def eye(n: Any, m: Any = None, *, out: Tensor | None = None, dtype: Any = None, 
             raise TypeError(f"eye(): argument '{name}' must be int, not {type(size).__name__}")
         if size < 0:
             raise RuntimeError(f"{name} must be greater or equal to 0, got {size}")
-    array = np.eye(n.__index__(), None if m is None else m.__index__(), dtype=_np_dtype(dtype, out))
+    array = place.eye(n.__index__(), (n if m is None else m).__index__(), _np_dtype(dtype, out))
     return _done(array, requires_grad, out, dtype, "eye")
 
 
@@ -235,7 +239,7 @@ def arange(start: Any = None, end: Any = None, step: Any = 1, *, out: Tensor | N
     """``start, start + step, ...`` up to and without ``end``; ``arange(end)`` starts at 0.
 
     int64 when all are ints, else the default dtype. Raises RuntimeError for a step of 0 or of the wrong sign."""
-    as_available(device)
+    place = on(as_available(device))
     if end is None:
         start, end = None, start
     if end is None:
@@ -255,14 +259,14 @@ def arange(start: Any = None, end: Any = None, step: Any = 1, *, out: Tensor | N
             start, end, step = int(start), int(end), int(step)
             if step == 0:
                 raise ValueError("step must be nonzero")
-            array = np.arange(start, end, step, dtype=np.int64)
+            count = len(range(start, end, step))
         else:
             count = math.ceil((end - start) / step)
-            array = (int(start) + np.arange(count, dtype=np.int64) * int(step)).astype(dt)
+            start, step = int(start), int(step)
     else:
         count = math.ceil((end - start) / step)
-        array = (start + np.arange(count, dtype=np.float64) * step).astype(dt)
-    return _done(array, requires_grad, out, dtype, "arange")
+        start, step = float(start), float(step)
+    return _done(place.arange(start, step, count, dt), requires_grad, out, dtype, "arange")
 
 
 def range_(start: Any = 0, end: Any = None, step: Any = 1, *, out: Tensor | None = None, dtype: Any = None,
@@ -270,17 +274,15 @@ def range_(start: Any = 0, end: Any = None, step: Any = 1, *, out: Tensor | None
     """Deprecated ``range``: like ``arange`` with the end included, and of the default dtype.
 
     Raises RuntimeError for a step of 0 or of the wrong sign."""
-    as_available(device)
+    place = on(as_available(device))
     if end is None:
         start, end = 0, start
     start, end, step = (_number("range", n, x) for n, x in (("start", start), ("end", end), ("step", step)))
     _check_range(start, end, step)
     dt = _np_dtype(dtype, out)
     count = math.floor((end - start) / step) + 1
-    array = start + np.arange(count, dtype=np.float64) * step
-    if dt.kind in "iu":
-        array = int(start) + np.arange(count) * int(step)
-    return _done(array.astype(dt), requires_grad, out, dtype, "range")
+    start, step = (int(start), int(step)) if dt.kind in "iu" else (float(start), float(step))
+    return _done(place.arange(start, step, count, dt), requires_grad, out, dtype, "range")
 
 
 def _end(name: str, what: str, x: Any) -> Any:
@@ -297,7 +299,7 @@ def linspace(start: Any, end: Any, steps: Any, *, out: Tensor | None = None, dty
     """``steps`` values evenly spaced from ``start`` to ``end``, both included.
 
     Raises RuntimeError for a negative number of steps."""
-    as_available(device)
+    place = on(as_available(device))
     a, b = _end("linspace", "start", start), _end("linspace", "end", end)
     if not hasattr(steps, "__index__"):
         raise TypeError(f"linspace(): argument 'steps' must be int, not {type(steps).__name__}")
@@ -311,7 +313,7 @@ def linspace(start: Any, end: Any, steps: Any, *, out: Tensor | None = None, dty
                                f"{as_dtype(dtype)}")
         dt = dt if dt.kind == "c" else get_default_dtype().to_complex().np
     if n == 1:
-        return _done(np.array([a]).astype(dt), requires_grad, out, dtype, "linspace")
+        return _done(place.from_host(np.array([a]).astype(dt)), requires_grad, out, dtype, "linspace")
     i = np.arange(n)
     with np.errstate(all="ignore"):
         if dt.kind in "iu":  # with truncation, as in C
@@ -322,16 +324,17 @@ def linspace(start: Any, end: Any, steps: Any, *, out: Tensor | None = None, dty
             low, high = work.type(a), work.type(b)
             step = (high - low) / work.type(max(n - 1, 1))
             values = np.where(i < n // 2, low + step * i.astype(work), high - step * (n - 1 - i).astype(work))
-        return _done(values.astype(dt), requires_grad, out, dtype, "linspace")
+        return _done(place.from_host(values.astype(dt)), requires_grad, out, dtype, "linspace")
 
 
 def logspace(start: Any, end: Any, steps: Any, base: float = 10.0, *, out: Tensor | None = None, dtype: Any = None,
              layout: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
     """``base`` to the powers ``linspace(start, end, steps)``."""
     dt = _np_dtype(dtype, out)
-    powers = linspace(start, end, steps, dtype=dtypes.float64, device=device)._a
+    place = on(as_available(device))
+    powers = linspace(start, end, steps, dtype=dtypes.float64, device="cpu")._a
     with np.errstate(all="ignore"):
-        return _done(np.power(base, powers).astype(dt), requires_grad, out, dtype, "logspace")
+        return _done(place.from_host(np.power(base, powers).astype(dt)), requires_grad, out, dtype, "logspace")
 
 
 def scalar_tensor(s: Any, *, dtype: Any = None, layout: Any = None, device: Any = None, requires_grad: bool = False,
@@ -339,8 +342,8 @@ def scalar_tensor(s: Any, *, dtype: Any = None, layout: Any = None, device: Any 
     """A 0-d tensor of the default dtype."""
     from tritium.tensor.ops.arguments import fill_value as as_array
 
-    as_available(device)
-    return finish(as_array(_fill_number("scalar_tensor", s), _np_dtype(dtype)), requires_grad)
+    place = on(as_available(device))
+    return finish(place.from_host(as_array(_fill_number("scalar_tensor", s), _np_dtype(dtype))), requires_grad)
 
 
 def complex_(real: Tensor, imag: Tensor, *, out: Tensor | None = None) -> Tensor:
@@ -358,48 +361,56 @@ def complex_(real: Tensor, imag: Tensor, *, out: Tensor | None = None) -> Tensor
         raise NotImplementedError("complex(): complex tensors of float16 parts are not implemented")
     if mode.enabled and (real._rg or imag._rg):
         raise NotImplementedError("complex(): gradients of complex tensors are not implemented")
-    a, b = np.broadcast_arrays(a, b)
-    array = np.empty(a.shape, np.complex128 if a.dtype == np.float64 else np.complex64)
-    array.real, array.imag = a, b
+    side = either(a, b)
+    shape = broadcast_shapes(a.shape, b.shape)
+    array = side.memory.empty(shape, np.complex128 if a.dtype == np.float64 else np.complex64)
+    parts = array.view(a.dtype) if shape else array[None].view(a.dtype)
+    parts = parts.reshape(*shape, 2)
+    side.copy.copy_into(parts[..., 0], a)
+    side.copy.copy_into(parts[..., 1], b)
     return _done(array, False, out, None, "complex")
 
 
 # --- methods: new_* -------------------------------------------------------------------------
 
+def _place(input: Tensor, device: Any) -> Any:
+    return input.device if device is None else device
+
+
 def new_empty(input: Tensor, *sizes: Any, size: Any = None, dtype: Any = None, layout: Any = None, device: Any = None,
               requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
     """``empty`` with the dtype and device of ``input``."""
-    return empty(*sizes, size=size, dtype=input.dtype if dtype is None else dtype, device=device,
+    return empty(*sizes, size=size, dtype=input.dtype if dtype is None else dtype, device=_place(input, device),
                  requires_grad=requires_grad)
 
 
 def new_zeros(input: Tensor, *sizes: Any, size: Any = None, dtype: Any = None, layout: Any = None, device: Any = None,
               requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
     """``zeros`` with the dtype and device of ``input``."""
-    as_available(device)
-    return finish(np.zeros(_sizes("new_zeros", sizes, size), input._a.dtype if dtype is None else as_dtype(dtype).np),
-                  requires_grad)
+    place = on(as_available(_place(input, device)))
+    dt = input._a.dtype if dtype is None else as_dtype(dtype).np
+    return finish(place.zeros(_sizes("new_zeros", sizes, size), dt), requires_grad)
 
 
 def new_ones(input: Tensor, *sizes: Any, size: Any = None, dtype: Any = None, layout: Any = None, device: Any = None,
              requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
     """``ones`` with the dtype and device of ``input``."""
-    return ones(*sizes, size=size, dtype=input.dtype if dtype is None else dtype, device=device,
+    return ones(*sizes, size=size, dtype=input.dtype if dtype is None else dtype, device=_place(input, device),
                 requires_grad=requires_grad)
 
 
 def new_full(input: Tensor, size: Any, fill_value: Any, *, dtype: Any = None, layout: Any = None, device: Any = None,
              requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
     """``full`` with the dtype and device of ``input``."""
-    return full(size, fill_value, dtype=input.dtype if dtype is None else dtype, device=device,
+    return full(size, fill_value, dtype=input.dtype if dtype is None else dtype, device=_place(input, device),
                 requires_grad=requires_grad)
 
 
 def new_tensor_like(input: Tensor, data: Any, *, dtype: Any = None, layout: Any = None, device: Any = None,
                     requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
     """``tritium.tensor`` with the dtype and device of ``input``, whatever the data's own."""
-    as_available(device)
-    return finish(array_of(data, input._a.dtype if dtype is None else as_dtype(dtype).np), requires_grad)
+    place = as_available(_place(input, device))
+    return finish(array_of(data, input._a.dtype if dtype is None else as_dtype(dtype).np, place), requires_grad)
 
 
 # --- the old constructors -------------------------------------------------------------------

@@ -83,19 +83,37 @@ _defaults: list[device] = [cpu]
 
 
 def as_available(value: Any) -> device:
-    """``value`` (None, text, index or device) as a device that tensors can be made on.
+    """``value`` (None, text, index or device) as a device that tensors can be made on: cuda with its index.
 
-    Raises NotImplementedError for cuda: its kernels are not part of this version."""
+    Raises RuntimeError, in PyTorch's words, for a cuda device that is not there."""
     if value is None:
         return _defaults[-1]
     if value is cpu or value == "cpu":
         return cpu
     found = device(value)
     if found.type == "cuda":
-        raise NotImplementedError(
-            f"device '{found}': tensors on cuda are not implemented in this version of tritium; "
-            "tritium.cuda.is_available() is False. Use device='cpu'.")
+        from tritium.kernels.runtime.state import current
+
+        index = current.device if found.index is None else found.index
+        current.check(index)
+        return cuda_device(index)
     return cpu
+
+
+_cuda: dict[int, device] = {}
+
+
+def cuda_device(index: int) -> device:
+    """The device with this index: always the same object."""
+    found = _cuda.get(index)
+    if found is None:
+        found = _cuda[index] = device("cuda", index)
+    return found
+
+
+def device_of(array: Any) -> device:
+    """Where an array lives."""
+    return cuda_device(array.device) if hasattr(array, "owner") else cpu
 
 
 def get_default_device() -> device:

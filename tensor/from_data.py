@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from tritium.kernels import of, on, on_host
 from tritium.tensor import dtype as dtypes
-from tritium.tensor.device import as_available
+from tritium.tensor.device import as_available, cpu, device_of
 from tritium.tensor.dtype import as_dtype, dtype, from_numpy_dtype, get_default_dtype
 from tritium.tensor.graph import hold, version_of, wrap
 from tritium.tensor.tensor import Tensor, new_tensor
@@ -137,7 +138,7 @@ def _plain(data: Any, kind: str) -> Any:
     """Nested lists with the tensors in them as 0-d arrays."""
     if isinstance(data, Tensor):
         _number(data, kind)
-        return data._a.reshape(())
+        return on_host(data._a).reshape(())
     if isinstance(data, (list, tuple)) and not set(map(type, data)) <= _CATEGORY.keys():
         return [_plain(x, kind) for x in data]
     return data
@@ -164,8 +165,8 @@ def _integers(data: Any, want: Any, sizes: list[int]) -> Any:
     return np.array(values, want).reshape(sizes)
 
 
-def array_of(data: Any, dt: Any = None) -> Any:
-    """A fresh array from Python data, an array or a tensor, of a NumPy dtype or the one that suits the data.
+def array_of(data: Any, dt: Any = None, device: Any = cpu) -> Any:
+    """A fresh array on a device, from Python data, an array or a tensor, of a NumPy dtype or of the one that suits.
 
     Raises ValueError or TypeError, in PyTorch's words, for ragged data and what is no number."""
     if not isinstance(data, (Tensor, np.ndarray, np.generic, list, tuple)) and hasattr(data, "__array__"):
@@ -176,34 +177,52 @@ def array_of(data: Any, dt: Any = None) -> Any:
             raise ValueError("given numpy array has byte order different from the native byte order. Conversion "
                              "between byte orders is currently not supported.")
         data = np.array(data, dtype=have, order="K", copy=True)
-        return data if dt is None or dt == have else _cast(data, dt)
+        return on(device).from_host(data if dt is None or dt == have else _cast(data, dt))
     if isinstance(data, Tensor):
         a = data._a
-        return _cast(a if a.flags.c_contiguous else np.array(a, order="C"), a.dtype if dt is None else dt)
+        return moved(_cast(a if a.flags.c_contiguous else of(a).copy.contiguous(a), a.dtype if dt is None else dt),
+                     device)
     if isinstance(data, (str, bytes)):
         raise TypeError(f"new(): invalid data type '{type(data).__name__}'")
     sizes = _sizes(data)
     found = infer_dtype(data)
     want = found.np if dt is None else dt
     if 0 in sizes:
-        return np.empty(sizes, want)
+        return on(device).empty(sizes, want)
     kind = want.kind if want.kind in "biuc" else "f"
     try:
         numbers = _plain(data, kind)
         if kind in "iu" and found.category > 1:
-            return _integers(numbers, want, sizes)
+            return on(device).from_host(_integers(numbers, want, sizes))
         with np.errstate(all="ignore"):
             array = np.array(numbers, dtype=want, order="C")
     except OverflowError:
         if kind in "iu":
-            return _integers(numbers, want, sizes)
+            return on(device).from_host(_integers(numbers, want, sizes))
         raise
     except (ValueError, TypeError):
         _complain(data, sizes, kind)
         raise
     if array.shape != tuple(sizes):
         _complain(data, sizes, kind)
-    return array
+    return on(device).from_host(array)
+
+
+def moved(array: Any, device: Any, non_blocking: bool = False) -> Any:
+    """An array's elements on a device: the array itself when it is there, else a copy in its order of dimensions."""
+    have = device_of(array)
+    if have == device:
+        return array
+    n = array.ndim
+    order = list(range(n)) if 0 in array.strides else sorted(range(n), key=lambda d: -array.strides[d])
+    source = array.transpose(order) if n > 1 else array
+    if device.type == "cpu":
+        copy = source.to_host()
+    elif have.type == "cpu":
+        copy = on(device).from_host(source, non_blocking=non_blocking)
+    else:
+        copy = of(source).memory.to_device(source, device.index)
+    return copy.transpose([order.index(d) for d in range(n)]) if n > 1 else copy
 
 
 def _cast(a: Any, dt: Any) -> Any:
@@ -218,32 +237,37 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
 
     Without ``dtype``: float32 (the default dtype) for floats, int64 for ints, bool for bools, an array's own dtype.
     https://docs.pytorch.org/docs/stable/generated/torch.tensor.html"""
-    as_available(device)
+    place = data.device if device is None and isinstance(data, Tensor) else as_available(device)
     if isinstance(data, Tensor):
         warnings.warn("To copy construct from a tensor, it is recommended to use sourceTensor.detach().clone() or "
                       "sourceTensor.detach().clone().requires_grad_(True), rather than tensor(sourceTensor).",
                       UserWarning, stacklevel=2)
-    return finish(array_of(data, None if dtype is None else as_dtype(dtype).np), requires_grad)
+    return finish(array_of(data, None if dtype is None else as_dtype(dtype).np, place), requires_grad)
 
 
 # --- sharing --------------------------------------------------------------------------------
 
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     """``data`` as a tensor, without a copy where possible: a tensor as it is, an array sharing its memory."""
-    as_available(device)
     if isinstance(data, Tensor):
-        return data if dtype is None else data.to(as_dtype(dtype))
+        return data.to(device=device, dtype=dtype) if device is not None or dtype is not None else data
+    place = as_available(device)
     if isinstance(data, np.ndarray):
         t = from_numpy(data)
-        return t if dtype is None else t.to(as_dtype(dtype))
-    return finish(array_of(data, None if dtype is None else as_dtype(dtype).np))
+        return t.to(device=place, dtype=dtype) if dtype is not None or place is not cpu else t
+    if hasattr(data, "__cuda_array_interface__"):
+        from tritium.tensor.interop import from_cuda_interface
+
+        return from_cuda_interface(data).to(device=device, dtype=dtype)
+    return finish(array_of(data, None if dtype is None else as_dtype(dtype).np, place))
 
 
 def asarray(obj: Any, *, dtype: Any = None, device: Any = None, copy: bool | None = None,
             requires_grad: bool = False) -> Tensor:
     """``obj`` as a tensor; ``copy`` True always copies, False never (ValueError when a copy is needed)."""
     if copy:
-        t = finish(array_of(obj, None if dtype is None else as_dtype(dtype).np))
+        place = obj.device if device is None and isinstance(obj, Tensor) else as_available(device)
+        t = finish(array_of(obj, None if dtype is None else as_dtype(dtype).np, place))
     else:
         shares = isinstance(obj, (Tensor, np.ndarray))
         t = as_tensor(obj, dtype, device)
@@ -258,6 +282,17 @@ def asarray(obj: Any, *, dtype: Any = None, device: Any = None, copy: bool | Non
     if requires_grad and not t._rg:
         t.requires_grad_()
     return t
+
+
+def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None) -> Tensor:
+    """A tensor over the memory of an object with ``__dlpack__`` (or a DLPack capsule): writing to one changes the other.
+
+    ``device``: where it is to be; ``copy``: True copies, False never does. Raises ValueError for a capsule that is used
+    up, or when a copy would be needed and is not allowed; BufferError for dtypes and devices that are not supported.
+    https://docs.pytorch.org/docs/stable/dlpack.html"""
+    from tritium.tensor import interop
+
+    return interop.from_dlpack(ext_tensor, device, copy)
 
 
 def from_numpy(ndarray: Any) -> Tensor:
@@ -320,7 +355,7 @@ def legacy_tensor(cls: Any, *args: Any, dtype: Any = None, device: Any = None) -
     (shares its memory). ``dtype`` is that of the class, None for ``Tensor`` itself."""
     from tritium.tensor.layout import check_sizes, shape_of
 
-    as_available(device)
+    place = on(as_available(device))
     dt = (get_default_dtype() if dtype is None else as_dtype(dtype)).np
     one = args[0] if len(args) == 1 else None
     if isinstance(one, Tensor):
@@ -331,15 +366,15 @@ def legacy_tensor(cls: Any, *args: Any, dtype: Any = None, device: Any = None) -
         t._a, t._vc = source._a, source._vc
         return t
     if not args:
-        array = np.empty((0,), dt)
+        array = place.empty((0,), dt)
     elif isinstance(one, (float, bool, dict, set)):
         raise TypeError(f"new(): data must be a sequence (got {type(one).__name__})")
     elif all(hasattr(n, "__index__") and getattr(n, "ndim", 0) == 0 for n in args):
-        array = np.empty(check_sizes(shape_of(args)), dt)
+        array = place.empty(check_sizes(shape_of(args)), dt)
     elif type(one).__name__ == "Size":
-        array = np.empty(one, dt)
+        array = place.empty(one, dt)
     elif isinstance(one, (list, tuple, range, np.ndarray)):
-        array = array_of(one, dt)
+        array = array_of(one, dt, as_available(device))
     elif len(args) == 1:
         raise TypeError(f"new(): data must be a sequence (got {type(one).__name__})")
     else:

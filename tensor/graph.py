@@ -17,6 +17,7 @@ from weakref import ref
 
 import numpy as np
 
+from tritium.kernels import either, of
 from tritium.tensor.grad_mode import mode
 from tritium.tensor.tensor import Memory, Tensor, Version, new_tensor
 
@@ -371,7 +372,9 @@ def _remember(vc: Version, view: Tensor) -> None:
 def materialize(t: Tensor) -> None:
     """Give a tensor in free layout the layout that PyTorch would show: contiguous."""
     if t._free:
-        t._a = np.ascontiguousarray(t._a)
+        a = t._a
+        if not a.flags.c_contiguous:
+            t._a = of(a).copy.contiguous(a)
         t._free = False
 
 
@@ -433,7 +436,8 @@ def _keep_original(vc: Version, result: Tensor) -> None:
     kept = []
     for item in node.saved:
         if type(item) is tuple and item[0]._vc is vc:
-            before = wrap(np.array(item[0]._a, order="K"))
+            a = item[0]._a
+            before = wrap(of(a).copy.clone(a))
             before._rg, before._edge, before._free = item[0]._rg, item[0]._edge, item[0]._free
             item = (before, 0, -1)
         kept.append(item)
@@ -443,13 +447,11 @@ def _keep_original(vc: Version, result: Tensor) -> None:
 def _broadcast_result(a: Any, r: Any) -> Any:
     if np.broadcast_shapes(a.shape, r.shape) != a.shape:
         raise RuntimeError(f"output with shape {list(a.shape)} doesn't match the broadcast shape {list(r.shape)}")
-    return np.broadcast_to(r, a.shape)
+    return of(r).memory.broadcast_to(r, a.shape)
 
 
 def _write(a: Any, r: Any) -> None:
-    from tritium.kernels import of
-
-    of(a).copy.copy_into(a, r)
+    either(a, r).copy.copy_into(a, r)
 
 
 def set_history(t: Tensor, result: Tensor) -> None:

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from tritium.kernels import of
+from tritium.kernels import beside, is_array, is_host, of, on_host
+from tritium.tensor.device import device_of
+from tritium.tensor.from_data import moved
 from tritium.tensor.grad_mode import mode
 from tritium.tensor.graph import (
     alias,
@@ -98,7 +100,7 @@ def parse(t: Tensor, key: Any) -> tuple[Any, Any]:
     used = 0
     for x in items:
         if x is not None and x is not Ellipsis and not isinstance(x, bool):
-            used += x.ndim if isinstance(x, np.ndarray) and x.dtype.kind == "b" else 1
+            used += x.ndim if is_array(x) and x.dtype.kind == "b" else 1
     if used > ndim:
         if ndim == 0 and len(items) == 1 and not isinstance(key, (tuple, Tensor)):
             if isinstance(items[0], slice):
@@ -147,6 +149,14 @@ def parse(t: Tensor, key: Any) -> tuple[Any, Any]:
             advanced.append(x)
             dim += n
     has_arrays = any(x is not FULL for x in advanced)
+    if has_arrays:
+        place = device_of(t._a)
+        for i, x in enumerate(advanced):
+            if x is not FULL and device_of(x) != place:
+                if not is_host(x):
+                    raise RuntimeError(f"indices should be either on cpu or on the same device as the indexed tensor "
+                                       f"({place})")
+                advanced[i] = moved(x, place)
     return (None if not name and has_arrays else (tuple(basic), KINDS[name])), (tuple(advanced) if has_arrays else None)
 
 
@@ -159,11 +169,16 @@ def _check_array(x: Any, shape: tuple[int, ...], dim: int) -> int:
                                  f"indexed tensor {list(shape)} at index {dim + i}")
         return x.ndim
     if x.size:
-        low, high, n = int(x.min()), int(x.max()), shape[dim]
+        n = shape[dim]
         if n == 0:
             raise IndexError("index is out of bounds for dimension with size 0")
-        if low < -n or high >= n:
-            raise IndexError(f"index {high if high >= n else low} is out of bounds for dimension {dim} with size {n}")
+        if not is_host(x):
+            bad = of(x).index.first_outside(x, -n, n)
+        else:
+            low, high = int(x.min()), int(x.max())
+            bad = None if low >= -n and high < n else high if high >= n else low
+        if bad is not None:
+            raise IndexError(f"index {bad} is out of bounds for dimension {dim} with size {n}")
     return 1
 
 
@@ -205,7 +220,7 @@ def _plain(x: Any) -> Any:
     if _is_sequence(x):
         from tritium.tensor.from_data import array_of, infer_dtype
 
-        items = [i._a if isinstance(i, Tensor) else i for i in x] if isinstance(x, list) else x
+        items = [on_host(i._a) if isinstance(i, Tensor) else i for i in x] if isinstance(x, list) else x
         dt = infer_dtype(items) if len(x) else None
         return _index_array(array_of(items, dt.np if dt is not None and dt.category == 0 else np.dtype(np.int64)))
     if hasattr(x, "__index__"):
@@ -221,7 +236,7 @@ def _index_array(a: Any) -> Any:
     if a.dtype == np.uint8:
         warnings.warn("indexing with dtype tritium.uint8 is now deprecated, please use a dtype tritium.bool instead.",
                       UserWarning, stacklevel=5)
-        return a != 0
+        return of(a).pointwise.cast(a, np.dtype(bool))
     return a.astype(np.int64, copy=False)
 
 
@@ -246,7 +261,7 @@ def index(t: Tensor, key: tuple[Any, ...]) -> Tensor:
         r = of(a).index.index(a, key)
     except (IndexError, ValueError) as error:
         raise _shapes_error(key, error) from None
-    if r.ndim > 1 and not (r.flags.c_contiguous and a.flags.c_contiguous):
+    if r.ndim > 1 and is_host(r) and not (r.flags.c_contiguous and a.flags.c_contiguous):
         r = _arrange(a, key, r)
     out = wrap(r)
     if recording(t):
@@ -261,7 +276,7 @@ def _own(key: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _arrange(a: Any, key: tuple[Any, ...], r: Any) -> Any:
     """The result with its dimensions in the order in memory that ``a`` and the index arrays have, as in PyTorch."""
-    arrays = [k for x in key if x is not FULL for k in (x.nonzero() if x.dtype.kind == "b" else (x,))]
+    arrays = [k for x in key if x is not FULL for k in (on_host(x).nonzero() if x.dtype.kind == "b" else (x,))]
     indexed: list[int] = []  # dimensions of a
     d = 0
     for x in key:
@@ -289,7 +304,8 @@ def _arrange(a: Any, key: tuple[Any, ...], r: Any) -> Any:
 
 
 def _shapes_error(key: tuple[Any, ...], error: Exception) -> Exception:
-    shapes = [list(k.shape) for x in key if x is not FULL for k in (x.nonzero() if x.dtype.kind == "b" else (x,))]
+    shapes = [list(k.shape) for x in key if x is not FULL
+              for k in (on_host(x).nonzero() if x.dtype.kind == "b" else (x,))]
     if "broadcast" in str(error) or "shape mismatch" in str(error):
         return IndexError("shape mismatch: indexing tensors could not be broadcast together with shapes "
                           + ", ".join(map(str, shapes)))
@@ -298,7 +314,7 @@ def _shapes_error(key: tuple[Any, ...], error: Exception) -> Exception:
 
 def index_accumulate(grad: Tensor, shape: tuple[int, ...], key: tuple[Any, ...]) -> Tensor:
     """Zeros of ``shape`` with ``grad`` added at a key: the derivative of ``index``."""
-    out = np.zeros(shape, grad._a.dtype)
+    out = beside(grad._a).zeros(shape, grad._a.dtype)
     of(out).index.accumulate_into(out, key, grad._a)
     r = wrap(out)
     if recording(grad):
@@ -378,7 +394,7 @@ def IndexPutBackward0(node: Any, grad: Tensor) -> Any:
 def put_number(grad: Tensor, key: tuple[Any, ...], value: float) -> Tensor:
     """A copy with the elements at a key set to a number."""
     out = of(grad._a).copy.contiguous(grad._a)
-    out[key] = value
+    of(out).index.put(out, key, np.asarray(value, out.dtype))
     r = wrap(out)
     if recording(grad):
         record(r, IndexPutBackward0, (grad,), ctx=(grad._a.shape, key, False, None))
@@ -403,6 +419,8 @@ def index_put_(t: Tensor, key: tuple[Any, ...], value: Any, accumulate: bool = F
     else:
         v = element(value, a.dtype)
         v = v if isinstance(v, np.ndarray) else np.asarray(v, a.dtype)
+    if not is_host(a) and is_host(v):
+        v = beside(a).from_host(v)
     before = None
     if recording(t):
         before = alias(t)
@@ -411,12 +429,12 @@ def index_put_(t: Tensor, key: tuple[Any, ...], value: Any, accumulate: bool = F
         if accumulate:
             of(a).index.accumulate_into(a, key, v)
         else:
-            a[key] = v
+            of(a).index.put(a, key, v)
     except IndexError as error:
         raise _shapes_error(key, error) from None
     except (ValueError, TypeError):
         raise RuntimeError(f"shape mismatch: value tensor of shape {list(v.shape)} cannot be broadcast to indexing "
-                           f"result of shape {list(a[key].shape)}") from None
+                           f"result of shape {list(of(a).index.index(a, key).shape)}") from None
     bump(t)
     if mode.enabled and (before is not None or (isinstance(value, Tensor) and value._rg)):
         blank, key = wrap(a), _own(key)

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
+from tritium.kernels import of
 
 
 class layout:
@@ -256,19 +256,11 @@ def array_like(a: Any, dtype: Any, make: Any) -> Any:
     if not _is_dense(shape, strides):
         strides = dense_strides(shape, strides)
     flat = make((a.size,), dtype)
-    return np.ndarray(shape, dtype, flat, 0, [s * flat.itemsize for s in strides])
+    return of(flat).memory.dense_view(flat, shape, tuple([s * flat.itemsize for s in strides]))
 
 
 def as_strided_array(array: Any, shape: Any, strides: Any, offset: int) -> Any:
     """A view of the memory that ``array`` starts in: shape, strides and offset from ``array``'s first element, in
     elements. The caller has checked the bounds."""
-    size, dt = array.itemsize, array.dtype
-    steps = [s * size for s in strides]
-    if 0 in shape:
-        return np.ndarray(shape, dt, np.empty(0, dt), 0, steps)
-    if offset == 0:
-        return np.lib.stride_tricks.as_strided(array, shape, steps)
-    # a one-dimensional window that reaches from the first element to the last one used
-    last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
-    window = np.lib.stride_tricks.as_strided(array, (last + 1,), (size,))
-    return np.lib.stride_tricks.as_strided(window[offset:], shape, steps)
+    size = array.itemsize
+    return of(array).memory.strided(array, tuple(shape), tuple([s * size for s in strides]), offset * size)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from tritium.kernels import is_host, on_host
 from tritium.tensor.dtype import bool_, default_complex, from_numpy_dtype, get_default_dtype, int64
 from tritium.tensor.parameter import Buffer, Parameter
 from tritium.tensor.tensor import Tensor
@@ -125,16 +126,22 @@ def _words(array: np.ndarray) -> tuple[list[str], int]:
 
 # --- from words to lines ----------------------------------------------------------------------
 
-def _edges(array: np.ndarray) -> np.ndarray:
-    """The elements that a summary shows: the first and last few along each dimension."""
+def _edges(array: Any, dim: int = 0) -> np.ndarray:
+    """The elements that a summary shows: the first and last few along each dimension, in host memory."""
     edge = options.edgeitems
     if not any(n > 2 * edge for n in array.shape):
-        return array
+        return on_host(array)
+    if not is_host(array):
+        if array.shape[dim] <= 2 * edge:
+            return _edges(array, dim + 1)
+        before = (slice(None),) * dim
+        first, last = array[*before, :edge], array[*before, array.shape[dim] - edge:]
+        return np.concatenate([_edges(first, dim + 1), _edges(last, dim + 1)], dim)
     shown = [[*range(edge), *range(n - edge, n)] if n > 2 * edge else range(n) for n in array.shape]
     return array[np.ix_(*shown)]
 
 
-def array_text(array: np.ndarray, indent: int = 0) -> str:
+def array_text(array: Any, indent: int = 0) -> str:
     """The elements in brackets. ``indent``: the column of the first bracket, where later lines start too."""
     if array.size == 0:
         return "[]"
@@ -142,7 +149,7 @@ def array_text(array: np.ndarray, indent: int = 0) -> str:
     edge = options.edgeitems
     if summary and not edge and array.ndim:
         return "[...]"
-    words, width = _words(_edges(array) if summary else array)
+    words, width = _words(_edges(array) if summary else on_host(array))
     if array.ndim == 0:
         return words[0]
     shape = array.shape

@@ -1,19 +1,22 @@
 """Random number generators and the seeds of the whole framework.
 
 On the CPU a generator draws PyTorch's numbers (``kernels/reference/random.py``), and its state has PyTorch's
-layout: a state saved there can be set here, and the other way round.
+layout: a state saved there can be set here, and the other way round. On cuda it is a seed and an offset
+(``kernels/philox.py``); the numbers are our own, and the state has PyTorch's layout too.
 https://docs.pytorch.org/docs/stable/generated/torch.Generator.html,
 https://docs.pytorch.org/docs/stable/random.html
 """
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from tritium.kernels import is_host, philox
 from tritium.kernels.reference.random import Stream
 from tritium.tensor.device import as_available, device
 from tritium.tensor.graph import wrap
@@ -28,19 +31,21 @@ _STATE = np.dtype([
     ("normal", "<f8"), ("normal_rho", "<f8"), ("has_normal", "<i4"), ("padding", "<i4"), ("float_normal",
                                                                                           "<f4"),
     ("has_float_normal", "<i4")])
+_CUDA_STATE = np.dtype([("seed", "<u8"), ("offset", "<u8")])
 
 
 class Generator:
     """A stream of random numbers with a state of its own, for the ``generator=`` argument of random
     functions.
 
-    ``device``: where the numbers are made. Raises NotImplementedError for cuda in this version."""
+    ``device``: where the numbers are made. Raises RuntimeError for a cuda device that is not there."""
 
     __module__ = "tritium"
 
     def __init__(self, device: Any = "cpu") -> None:
         self._device = as_available(device)
-        self._stream = Stream(_DEFAULT_SEED)
+        self._stream: Any = (Stream(_DEFAULT_SEED) if self._device.type == "cpu" else
+                             philox.Stream(_DEFAULT_SEED, self._device.index or 0))
 
     @property
     def device(self) -> device:
@@ -72,8 +77,11 @@ class Generator:
         return self._stream.initial_seed
 
     def get_state(self) -> Tensor:
-        """The whole state: a uint8 tensor of 5,056 bytes."""
+        """The whole state: a uint8 tensor on the CPU of 5,056 bytes, or of 16 for cuda: seed and offset."""
         stream = self._stream
+        if self._device.type == "cuda":
+            with stream.lock:
+                return wrap(np.array([(stream.initial_seed, stream.offset)], _CUDA_STATE).view(np.uint8))
         state = np.zeros(1, _STATE)
         with stream.lock:
             words, used = stream.state()
@@ -95,8 +103,12 @@ class Generator:
         array = new_state._a
         if array.dtype != np.uint8:
             raise TypeError("RNG state must be a tritium.ByteTensor")
+        if not is_host(array):
+            raise TypeError("RNG state must be a tritium.ByteTensor")
         if not array.flags.c_contiguous:
             raise RuntimeError("RNG state must be contiguous")
+        if self._device.type == "cuda":
+            return self._set_cuda_state(array.tobytes())
         if array.size != _STATE.itemsize:
             raise RuntimeError(f"Expected a CPUGeneratorImplState of size {_STATE.itemsize} but found the "
                                f"input RNG state size to be {array.size}")
@@ -112,38 +124,101 @@ class Generator:
             stream.cached = float(state["normal"]) if state["has_normal"] else None
         return self
 
+    def _set_cuda_state(self, state: bytes) -> Generator:
+        """Seed and offset; eight bytes are a seed alone."""
+        if len(state) not in (8, 16):
+            raise RuntimeError("RNG state is wrong size")
+        seed, offset = (int.from_bytes(part, "little") for part in (state[:8], state[8:]))
+        _check_offset(offset)
+        with self._stream.lock:
+            self._stream.initial_seed, self._stream.offset = seed, offset
+        return self
+
     def clone_state(self) -> Generator:
         """A new generator that goes on from the same state."""
         return Generator(self._device).set_state(self.get_state())
 
     def get_offset(self) -> int:
-        """Only generators on cuda have an offset. Raises RuntimeError."""
-        raise RuntimeError("CPU Generator does not use offset")
+        """How many 32-bit words of the seed's stream are used up. Raises RuntimeError for a generator on the CPU."""
+        if self._device.type == "cpu":
+            raise RuntimeError("CPU Generator does not use offset")
+        return self._stream.offset
 
     def set_offset(self, offset: int) -> Generator:
-        """Only generators on cuda have an offset. Raises RuntimeError."""
-        raise RuntimeError("CPU Generator does not use offset")
+        """Go on from an offset, a multiple of 4 below 2^64. Returns the generator.
+
+        Raises RuntimeError for another number, and for a generator on the CPU."""
+        if self._device.type == "cpu":
+            raise RuntimeError("CPU Generator does not use offset")
+        _check_offset(offset)
+        with self._stream.lock:
+            self._stream.offset = offset.__index__()
+        return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (str(self._device), self.get_state()._a)
+
+
+def _check_offset(offset: int) -> None:
+    if not 0 <= offset < philox.RANGE or offset % 4:
+        raise RuntimeError("offset must be a multiple of 4")
 
 
 def _rebuild(device: str, state: np.ndarray) -> Generator:
     return Generator(device).set_state(wrap(state))
 
 
-default_generator = Generator()
+default_generator = Generator("cpu")
 default_generator.seed()
 
 
-def stream_of(generator: Generator | None) -> Stream:
-    """The stream behind a ``generator=`` argument; the default generator's for None.
+class _Defaults:
+    """The default generators of the cuda devices, made when first asked for. ``seed``: what those begin with that are
+    not made yet; None: a number of the operating system."""
 
-    Raises TypeError for anything else."""
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.made: dict[int, Generator] = {}
+        self.seed: int | None = None
+
+
+_cuda = _Defaults()
+
+
+def cuda_generator(index: int) -> Generator:
+    """The default generator of the cuda device with this index."""
+    found = _cuda.made.get(index)
+    if found is None:
+        with _cuda.lock:
+            found = _cuda.made.get(index)
+            if found is None:
+                found = Generator(f"cuda:{index}")
+                found.seed() if _cuda.seed is None else found.manual_seed(_cuda.seed)
+                _cuda.made[index] = found
+    return found
+
+
+def seed_cuda(seed: int) -> None:
+    """Seed the default generators of all cuda devices, also those that are not in use yet. Touches no device."""
+    with _cuda.lock:
+        _cuda.seed = seed
+        for generator in _cuda.made.values():
+            generator.manual_seed(seed)
+
+
+def stream_of(generator: Generator | None, array: Any = None) -> Any:
+    """The stream behind a ``generator=`` argument, for filling ``array`` (None: on the CPU); for None that of the
+    default generator of the array's device.
+
+    Raises TypeError for anything else, RuntimeError for a generator of another type of device."""
+    host = array is None or is_host(array)
     if generator is None:
-        return default_generator._stream
+        return default_generator._stream if host else cuda_generator(array.device)._stream
     if not isinstance(generator, Generator):
         raise TypeError(f"argument 'generator' must be tritium.Generator, not {type(generator).__name__}")
+    wanted = "cpu" if host else "cuda"
+    if generator._device.type != wanted:
+        raise RuntimeError(f"Expected a '{wanted}' device type for generator but found '{generator._device.type}'")
     return generator._stream
 
 
@@ -151,12 +226,16 @@ def manual_seed(seed: Any) -> Generator:
     """Seed the default generators of all devices, and return the CPU's.
 
     ``seed``: anything that ``int`` takes, in [-2^63, 2^64). Raises ValueError out of that range."""
-    return default_generator.manual_seed(int(seed))
+    default_generator.manual_seed(int(seed))
+    seed_cuda(int(seed))
+    return default_generator
 
 
 def seed() -> int:
     """Seed the default generators from the operating system, and return the seed."""
-    return default_generator.seed()
+    found = default_generator.seed()
+    seed_cuda(found)
+    return found
 
 
 def initial_seed() -> int:
@@ -174,19 +253,48 @@ def set_rng_state(new_state: Tensor) -> None:
     default_generator.set_state(new_state)
 
 
+def get_states() -> Any:
+    """The states of all default generators, for ``set_states``. Touches no device."""
+    with _cuda.lock:
+        return (default_generator.get_state(), {index: g.get_state() for index, g in _cuda.made.items()},
+                _cuda.seed)
+
+
+def set_states(states: Any) -> None:
+    """Set all default generators to what ``get_states`` saw. One that was not made then begins with the seed that it
+    would have begun with."""
+    state, made, seed = states
+    default_generator.set_state(state)
+    with _cuda.lock:
+        _cuda.seed = seed
+        for index in list(_cuda.made):
+            if index in made:
+                _cuda.made[index].set_state(made[index])
+            elif seed is not None:
+                _cuda.made[index].manual_seed(seed)
+
+
 @contextmanager
 def fork_rng(devices: Any = None, enabled: bool = True, device_type: str | None = None) -> Iterator[None]:
     """What is drawn inside the ``with`` block does not count: the state before it is set again at its end.
 
-    ``devices``: cuda devices whose generators are treated the same way; only an empty list or None is
-    possible in this version (NotImplementedError). ``enabled``: False does nothing."""
+    ``devices``: the cuda devices (indices or devices) whose default generators are treated the same way; None: all.
+    ``enabled``: False does nothing."""
     if not enabled:
         yield
         return
-    for index in devices or ():
-        as_available(f"{device_type or 'cuda'}:{index}" if isinstance(index, int) else index)
-    state = default_generator.get_state()
+    if devices is None:
+        state = get_states()
+        try:
+            yield
+        finally:
+            set_states(state)
+        return
+    found = [as_available(f"{device_type or 'cuda'}:{d}" if isinstance(d, int) else d) for d in devices]
+    generators = [default_generator, *[cuda_generator(d.index) for d in found if d.index is not None]]
+    states = [g.get_state() for g in generators]
     try:
         yield
     finally:
-        default_generator.set_state(state)
+        for g, old in zip(generators, states, strict=True):
+            g.set_state(old)

@@ -10,8 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from tritium.kernels import on, on_host
 from tritium.tensor import dtype as dtypes
 from tritium.tensor import graph
+from tritium.tensor.device import as_available
+from tritium.tensor.layout import contiguous_strides
 from tritium.tensor.reader import CheckpointError
 from tritium.tensor.tensor import Tensor, new_tensor
 
@@ -127,7 +130,7 @@ def save_safetensors(tensors: dict[str, Tensor], f: Any, metadata: dict[str, str
                             f"{name!r}: {type(t).__name__}")
         if t.dtype not in _SAFE_NAMES.values():
             raise ValueError(f"{name!r} is of {t.dtype}, which safetensors does not have")
-        arrays[name] = np.array(t._a, order="C")
+        arrays[name] = np.array(on_host(t._a), order="C")
     data = to_bytes(arrays, metadata)
     if isinstance(f, (str, os.PathLike)):
         from tritium.tensor.files import atomic
@@ -179,7 +182,7 @@ def _is_safetensors(file: Any, path: str | None) -> bool:
 def _from_safetensors(data: bytes, map_location: Any) -> dict[str, Tensor]:
     from safetensors import SafetensorError, deserialize
 
-    from tritium.tensor.torch_globals import Storage, restorer
+    from tritium.tensor.torch_globals import Storage, restorer, view_of
 
     restore = restorer("cpu" if map_location is None else map_location)
     try:
@@ -195,17 +198,18 @@ def _from_safetensors(data: bytes, map_location: Any) -> dict[str, Tensor]:
         memory = np.frombuffer(data if isinstance(data, bytearray) else bytearray(data), np.uint8)
         storage = Storage(memory, element, "cpu")
         storage.finish()
-        array = restore(storage).bytes.view(element.np).reshape(entry["shape"])
-        found[name] = graph.wrap(array)
+        shape = tuple(entry["shape"])
+        found[name] = graph.wrap(view_of(restore(storage), 0, shape, contiguous_strides(shape)))
     return found
 
 
 # --- Python's own pickle and copy ----------------------------------------------------------------------
 
-def rebuild_tensor(kind: type[Tensor], array: Any, requires_grad: bool, attributes: dict[str, Any]) -> Tensor:
-    """What ``Tensor.__reduce_ex__`` names: a leaf of class ``kind`` over an array of its own."""
+def rebuild_tensor(kind: type[Tensor], array: Any, requires_grad: bool, attributes: dict[str, Any],
+                   place: str = "cpu") -> Tensor:
+    """What ``Tensor.__reduce_ex__`` names: a leaf of class ``kind`` over an array of its own, on device ``place``."""
     t = new_tensor(kind)
-    t._a = array
+    t._a = array if place == "cpu" else on(as_available(place)).from_host(array)
     t._rg = requires_grad
     vars(t).update(attributes)
     return t

@@ -5,11 +5,15 @@ from typing import Any
 
 import numpy as np
 
+from tritium.kernels import is_host, of, on_host
+from tritium.tensor.device import device_of
 from tritium.tensor.dtype import dtype, from_numpy_dtype
 
 
 def root_of(array: Any) -> Any:
-    """The array that owns (or first described) the memory an array looks at."""
+    """The array that owns (or first described) the memory an array looks at; on a device, the block of memory."""
+    if not is_host(array):
+        return array.owner
     while True:
         base = array.base
         if base is not None and not isinstance(base, np.ndarray):
@@ -21,11 +25,13 @@ def root_of(array: Any) -> Any:
 
 def address_of(array: Any) -> int:
     """The address of the first element."""
-    return array.__array_interface__["data"][0]
+    return of(array).memory.address(array)
 
 
 def bounds_of(array: Any) -> tuple[int, int]:
-    """The first address of an array's memory, and the one after the last."""
+    """The first address of a root's memory, and the one after the last."""
+    if not is_host(array):
+        return array.ptr, array.ptr + array.nbytes
     return np.lib.array_utils.byte_bounds(array)
 
 
@@ -41,6 +47,8 @@ def storage_elements(array: Any) -> Any:
     root = root_of(array)
     low, high = bounds_of(root)
     count = (high - low) // array.itemsize
+    if not is_host(array):
+        return array.look(low, (count,), (array.itemsize,))
     if root.flags.c_contiguous or root.flags.f_contiguous:
         flat = root.reshape(-1, order="A")
         return flat if flat.dtype == array.dtype else flat.view(np.uint8)[:count * array.itemsize].view(array.dtype)
@@ -48,6 +56,20 @@ def storage_elements(array: Any) -> Any:
     interface = {"shape": (count,), "typestr": "|u1", "data": (low, False), "version": 3}
     holder = _Holder({**interface, "shape": (high - low,)}, root)
     return np.asarray(holder).view(array.dtype) if (high - low) % array.itemsize == 0 else np.asarray(holder)
+
+
+def may_share_memory(a: Any, b: Any) -> bool:
+    """Whether the memory that two arrays reach over has a part in common."""
+    if is_host(a) and is_host(b):
+        return np.may_share_memory(a, b)
+    return not is_host(a) and not is_host(b) and a.owner is b.owner and (
+        a.ptr <= b.ptr < a.ptr + _span(a) or b.ptr <= a.ptr < b.ptr + _span(b))
+
+
+def _span(a: Any) -> int:
+    if a.size == 0:
+        return 0
+    return a.itemsize + sum((n - 1) * s for n, s in zip(a.shape, a.strides, strict=True))
 
 
 class _Holder:
@@ -62,6 +84,12 @@ def copy_with_storage(array: Any, memo: dict[int, Any]) -> Any:
     """A copy of an array for ``deepcopy``: arrays that share memory share the memory of one copy."""
     root = root_of(array)
     key = ("storage of", id(root))
+    if not is_host(array):
+        block = memo.get(key)  # type: ignore[call-overload]
+        if block is None:
+            whole = array.view(np.dtype(np.uint8)) if array.dtype.itemsize == 1 else array
+            memo[key] = block = storage_elements(whole).copy().owner  # type: ignore[index]
+        return of(array).memory.over(block, block.ptr + array.ptr - root.ptr, array)
     if array is root or array.size == root.size == 0:
         copy = memo.get(key)  # type: ignore[call-overload]
         if copy is None:
@@ -90,30 +118,32 @@ class UntypedStorage:
 
     def __init__(self, array: Any) -> None:
         self._root = root_of(array)
+        self._device = device_of(array)
+        self._bytes = storage_elements(array)
 
     def data_ptr(self) -> int:
         """The address of the first byte."""
-        return bounds_of(self._root)[0] if self._root.size else 0
+        low, high = bounds_of(self._root)
+        return low if high > low else 0
 
     def nbytes(self) -> int:
         """The number of bytes."""
         low, high = bounds_of(self._root)
-        return high - low if self._root.size else 0
+        return high - low if not is_host(self._root) or self._root.size else 0
 
     size = __len__ = nbytes
 
     def __getitem__(self, index: Any) -> Any:
-        return storage_elements(self._root.view()).view(np.uint8)[index]
+        return on_host(self._bytes).view(np.uint8)[index]
 
     def tolist(self) -> list[int]:
         """The bytes as Python ints."""
-        return storage_elements(self._root).view(np.uint8).tolist()
+        return on_host(self._bytes).view(np.uint8).tolist()
 
     @property
     def device(self) -> Any:
-        from tritium.tensor.device import cpu
-
-        return cpu
+        """Where the memory is."""
+        return self._device
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, UntypedStorage) and other._root is self._root
@@ -122,7 +152,7 @@ class UntypedStorage:
         return id(self._root)
 
     def __repr__(self) -> str:
-        return f"[tritium.storage.UntypedStorage(device=cpu) of size {self.nbytes()}]"
+        return f"[tritium.storage.UntypedStorage(device={self._device}) of size {self.nbytes()}]"
 
 
 class TypedStorage:
@@ -149,7 +179,7 @@ class TypedStorage:
     __len__ = size
 
     def __getitem__(self, index: Any) -> Any:
-        found = self._elements[index]
+        found = on_host(self._elements)[index]
         return found.item() if isinstance(found, np.generic) else TypedStorage(found)
 
     def __setitem__(self, index: Any, value: Any) -> None:
@@ -168,4 +198,5 @@ class TypedStorage:
 
     def __repr__(self) -> str:
         lines = "".join(f" {v}\n" for v in self.tolist())
-        return f"{lines}[tritium.storage.TypedStorage(dtype={self.dtype}, device=cpu) of size {self.size()}]"
+        return (f"{lines}[tritium.storage.TypedStorage(dtype={self.dtype}, device={device_of(self._array)}) of size "
+                f"{self.size()}]")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tritium.kernels import is_host, of, on_host
 from tritium.tensor import device as devices
 from tritium.tensor.dtype import dtype, from_numpy_dtype
 
@@ -143,7 +144,8 @@ class Tensor(Methods):
     @property
     def device(self) -> devices.device:
         """Where the tensor lives."""
-        return devices.cpu
+        a = self._a
+        return devices.cpu if type(a) is np.ndarray else devices.device_of(a)
 
     @property
     def layout(self) -> Any:
@@ -152,8 +154,18 @@ class Tensor(Methods):
 
         return strided
 
-    is_cuda = is_sparse = is_quantized = is_meta = is_mkldnn = is_xpu = is_mps = is_nested = False
-    is_cpu = True
+    is_sparse = is_quantized = is_meta = is_mkldnn = is_xpu = is_mps = is_nested = False
+
+    @property
+    def is_cuda(self) -> bool:
+        """Whether the tensor lives on a cuda device."""
+        return not is_host(self._a)
+
+    @property
+    def is_cpu(self) -> bool:
+        """Whether the tensor lives in host memory."""
+        return is_host(self._a)
+
     names_: Any = None
 
     def size(self, dim: int | None = None) -> Any:
@@ -205,7 +217,7 @@ class Tensor(Methods):
     def data_ptr(self) -> int:
         """The address of the first element."""
         graph.materialize(self)
-        return self._a.__array_interface__["data"][0] if self._a.size else 0
+        return of(self._a).memory.address(self._a) if self._a.size else 0
 
     def storage_offset(self) -> int:
         """The position of the first element in the storage, in elements."""
@@ -246,7 +258,7 @@ class Tensor(Methods):
 
     def get_device(self) -> int:
         """The index of the cuda device; -1 on the CPU."""
-        return -1
+        return -1 if is_host(self._a) else self._a.device
 
     def is_set_to(self, tensor: Tensor) -> bool:
         """Whether both are the same window (shape, strides, offset) of the same memory."""
@@ -323,6 +335,10 @@ class Tensor(Methods):
                 raise RuntimeError(f"attempting to assign a gradient of size '{list(value._a.shape)}' to a tensor of "
                                    f"size '{list(self._a.shape)}'. Please ensure that the gradient and the tensor are "
                                    "the same size")
+            if type(value._a) is not type(self._a):
+                raise RuntimeError(f"attempting to assign a gradient with device type '{value.device.type}' to a "
+                                   f"tensor with device type '{self.device.type}'. Please ensure that the gradient and the "
+                                   "tensor are on the same device")
             if value._a.dtype != self._a.dtype:
                 from tritium.tensor.ops.arguments import TYPE_NAMES
 
@@ -434,7 +450,7 @@ class Tensor(Methods):
 
     def tolist(self) -> Any:
         """The values as nested lists of Python numbers; a number for a 0-d tensor."""
-        a = self._a
+        a = on_host(self._a)
         if a.dtype.kind == "V":
             a = a.astype(np.float32)
         return a.tolist()
@@ -446,10 +462,37 @@ class Tensor(Methods):
         unless ``force``."""
         if self._rg and not force:
             raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
+        if not is_host(self._a):
+            if force:
+                return on_host(self._a)
+            raise TypeError(f"can't convert {self.device} device type tensor to numpy. Use Tensor.cpu() to copy the "
+                            "tensor to host memory first.")
         graph.materialize(self)
         graph.version_of(self).shared = True
         graph.hold(self)
         return self._a.view()
+
+    def __dlpack__(self, *, stream: Any = None, max_version: tuple[int, int] | None = None,
+                   dl_device: tuple[int, int] | None = None, copy: bool | None = None) -> Any:
+        """A DLPack capsule over the tensor's memory; see ``interop.export``."""
+        from tritium.tensor.interop import export
+
+        return export(self, stream, max_version, dl_device, copy)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """(kind of device, its index): (1, 0) on the CPU, (2, index) on cuda."""
+        return (1, 0) if is_host(self._a) else (2, self._a.device)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """NVIDIA's array interface, version 3. AttributeError on the CPU, RuntimeError when gradients are required.
+        https://nvidia.github.io/numba-cuda/user/cuda_array_interface.html"""
+        if is_host(self._a):
+            raise AttributeError(f"Can't get __cuda_array_interface__ on non-CUDA tensor type: {self.type()} If CUDA "
+                                 "data is required use tensor.cuda() to copy tensor to device memory.")
+        from tritium.tensor.interop import cuda_interface
+
+        return cuda_interface(self)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         array = self.numpy()
@@ -505,9 +548,9 @@ class Tensor(Methods):
 
     def __contains__(self, element: Any) -> bool:
         if isinstance(element, Tensor):
-            return bool((element._a == self._a).any())
+            return bool((element == self).any())
         if isinstance(element, (int, float, complex, bool, np.generic)):
-            return bool((self._a == element).any())
+            return bool((self == element).any())
         raise RuntimeError("Tensor.__contains__ only supports Tensor or scalar, but you passed in a "
                            f"{type(element)}.")
 
@@ -573,7 +616,8 @@ class Tensor(Methods):
 
         graph.materialize(self)
         extra = {k: v for k, v in self.__dict__.items() if k not in STATE}
-        return rebuild_tensor, (type(self), np.array(self._a, order="K"), self._rg, extra)
+        where = () if is_host(self._a) else (str(self.device),)
+        return rebuild_tensor, (type(self), np.array(on_host(self._a), order="K"), self._rg, extra, *where)
 
 
 STATE = frozenset(("_a", "_vc", "_rg", "_edge", "_base", "_base_edge", "_grad", "_hooks", "_after_hooks", "_free",

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from tritium.kernels import on
 from tritium.tensor import dtype as dtypes
 from tritium.tensor import graph
-from tritium.tensor.device import cpu, device
+from tritium.tensor.device import as_available, cpu, device
 from tritium.tensor.layout import strided
 from tritium.tensor.opcodes import Unfinished
 from tritium.tensor.parameter import Parameter
@@ -38,6 +39,7 @@ class Storage:
         self.dtype = element
         self.location = location
         self.device = cpu
+        self.on_device: Any = None  # the memory of the device it goes to, filled when the bytes are there
         self.filled = False
         self.users: list[Version] = []
 
@@ -76,6 +78,17 @@ class Storage:
         if self.dtype is dtypes.bool_ and self.bytes.max(initial=0) > 1:
             np.not_equal(self.bytes, 0, out=self.bytes.view(np.bool_))
         self.filled = True
+        if self.on_device is not None and self.bytes.size:
+            self.on_device[...] = self.bytes
+
+    def go_to(self, place: device) -> Storage:
+        """Be on a cuda device: tensors made from now on see its memory. Returns the storage."""
+        if self.on_device is None or self.device != place:
+            self.device = place
+            self.on_device = on(place).empty((self.bytes.size,), np.uint8)
+            if self.filled:
+                self.finish()
+        return self
 
 
 # --- where storages go ----------------------------------------------------------------------------
@@ -88,6 +101,10 @@ def restore(storage: Storage, location: Any) -> Storage:
         return storage
     text = str(location)
     if text == "cuda" or text.startswith("cuda:"):
+        from tritium import cuda
+
+        if cuda.is_available():
+            return storage.go_to(as_available(text))
         raise RuntimeError(
             "Attempting to deserialize object on a CUDA device but tritium.cuda.is_available() is False. If "
             "you are running on a CPU-only machine, please use tritium.load with "
@@ -152,7 +169,7 @@ def view_of(storage: Any, offset: Any, size: Any, stride: Any, element: dtypes.d
     if len(size) != len(stride):
         raise CheckpointError(f"damaged checkpoint: size {list(size)} with strides {list(stride)}")
     if math.prod(size) == 0:
-        return np.empty(size, element.np)
+        return on(storage.device).empty(size, element.np)
     needed = offset + 1 + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
     width = element.itemsize
     if needed * width > storage.nbytes():
@@ -160,7 +177,10 @@ def view_of(storage: Any, offset: Any, size: Any, stride: Any, element: dtypes.d
             f"setStorage: sizes {list(size)}, strides {list(stride)}, storage offset {offset}, and itemsize "
             f"{width} requiring a storage size of {needed * width} are out of bounds for storage of size "
             f"{storage.nbytes()}")
-    return np.ndarray(size, element.np, storage.bytes, offset * width, [s * width for s in stride])
+    strides = tuple([s * width for s in stride])
+    if storage.on_device is not None:
+        return storage.on_device.look(storage.on_device.ptr + offset * width, size, strides, element.np)
+    return np.ndarray(size, element.np, storage.bytes, offset * width, strides)
 
 
 def tensor_of(storage: Storage, array: Any, requires_grad: Any = False) -> Tensor:

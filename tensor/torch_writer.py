@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from tritium.kernels import of, on_host
 from tritium.tensor import dtype as dtypes
 from tritium.tensor import graph
 from tritium.tensor.device import device
@@ -300,7 +301,7 @@ class Pickle:
         array = t._a
         low, high = bounds_of(root_of(array))
         if any(s < 0 or s % array.itemsize for s in (*array.strides, address_of(array) - low, high - low)):
-            array = np.array(array, order="C")  # memory from outside, laid out as PyTorch cannot say it
+            array = of(array).copy.contiguous(array)  # memory from outside, laid out as PyTorch cannot say it
         self._global("torch._utils", "_rebuild_tensor_v2")
         self.out += b"("
         self._storage(array, t, path)
@@ -321,7 +322,7 @@ class Pickle:
             known = (str(len(self.storages)), element)
             self._keys[low, high] = known
             self._keep.append(root)
-            self.storages[known[0]] = _flat_bytes(root) if array.size else np.empty(0, np.uint8)
+            self.storages[known[0]] = _flat_bytes(array) if array.size else np.empty(0, np.uint8)
             self.dtypes[known[0]] = element
         key, stored = known
         if stored is not element:
@@ -347,9 +348,9 @@ def _backwards(items: Any) -> Any:
     return reversed(list(enumerate(items)))
 
 
-def _flat_bytes(root: Any) -> Any:
-    """The memory of an array, as bytes in the order of their addresses."""
-    return storage_elements(root).view(np.uint8)
+def _flat_bytes(array: Any) -> Any:
+    """The memory behind an array, as bytes in the order of their addresses."""
+    return on_host(storage_elements(array)).view(np.uint8)
 
 
 class _Key:

@@ -3,7 +3,7 @@ from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("data", "checkpoint", "model_zoo"):
+    if name in ("data", "checkpoint", "dlpack", "model_zoo"):
         from importlib import import_module
 
         return import_module(f"tritium.utils.{name}")

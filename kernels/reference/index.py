@@ -150,6 +150,11 @@ def index(a: Array, key: tuple[Any, ...]) -> Array:
     return np.asarray(a[key])
 
 
+def put(a: Array, key: tuple[Any, ...], value: Array) -> None:
+    """``a[key] = value``; where positions repeat, the last one counts."""
+    a[key] = value
+
+
 def index_select(a: Array, dim: int, index: Array) -> Array:
     """The slices of ``a`` with these numbers along ``dim``."""
     return np.asarray(np.take(_lines(a), index, axis=dim)).reshape(a.shape if a.ndim == 0 else (

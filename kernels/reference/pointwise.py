@@ -267,6 +267,12 @@ def addcdiv(a: Any, x: Any, y: Any, value: Any) -> Any:
     return np.asarray(_wide(a) + _wide(value) * _wide(x) / _wide(y)).astype(a.dtype, copy=False)
 
 
+@quiet
+def isclose(a: Any, b: Any, rtol: float, atol: float, equal_nan: bool) -> Any:
+    """Where ``|a - b| <= atol + rtol * |b|``; equal infinities are close."""
+    return np.asarray(np.isclose(a, b, rtol, atol, equal_nan))
+
+
 def _wide(a: Any) -> Any:
     return widened(a) if isinstance(a, ndarray) and a.dtype in LOW else a
 

@@ -134,4 +134,4 @@ def logsumexp(x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
     top = np.max(wide, axes, keepdims=True, initial=-np.inf)
     top = np.where(np.isinf(top), top.dtype.type(0), top)  # inf - inf is nan
     out = np.log(np.sum(np.exp(wide - top), axes, keepdims=True)) + top
-    return np.asarray(out if keepdims else np.squeeze(out, axes)).astype(x.dtype, copy=False)
+    return np.asarray(out if keepdims else np.squeeze(out, axes), order="C").astype(x.dtype, copy=False)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tritium.kernels import of
+from tritium.kernels import either, of
 from tritium.tensor import dtype as dtypes
 from tritium.tensor.dtype import from_numpy_dtype
 from tritium.tensor.grad_mode import mode
@@ -68,9 +68,11 @@ def where(condition: Tensor, input: Any = None, other: Any = None, *, out: Tenso
                            f"{condition.dtype.title}")
     dt = result_type(input, other)
     a, b = (cast_operands(dt, x)[0] if isinstance(x, Tensor) else fill_value(x, dt.np) for x in (input, other))
-    c = condition._a if condition._a.dtype.kind == "b" else condition._a != 0
+    c = condition._a
+    if c.dtype.kind != "b":
+        c = of(c).pointwise.cast(c, np.dtype(bool))
     try:
-        r = wrap(of(c).pointwise.where(c, a, b))
+        r = wrap(either(c, a, b).pointwise.where(c, a, b))
     except ValueError:
         broadcast_shapes(c.shape, a.shape, b.shape)
         raise
@@ -196,7 +198,7 @@ def _three(name: str, input: Tensor, x: Tensor, y: Any, *rest: Any) -> Tensor:
     a, b = input._a, x._a
     c = y._a if isinstance(y, Tensor) else y
     try:
-        r = wrap(getattr(of(a).pointwise, name)(a, b, c, *rest))
+        r = wrap(getattr(either(a, b, c).pointwise, name)(a, b, c, *rest))
     except ValueError:
         shape = broadcast_shapes(a.shape, b.shape)
         if isinstance(y, Tensor):
@@ -266,15 +268,18 @@ def isclose(input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8
     broadcast_shapes(a.shape, b.shape)
     if a.dtype.kind in "fV" and a.dtype.itemsize < 4:
         a, b = a.astype(f32), b.astype(f32)
-    with np.errstate(all="ignore"):
-        return wrap(np.asarray(np.isclose(a, b, rtol, atol, equal_nan)))
+    return wrap(either(a, b).pointwise.isclose(a, b, rtol, atol, equal_nan))
 
 
 def allclose(input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
     """Whether ``isclose`` holds everywhere."""
-    return bool(isclose(input, other, rtol, atol, equal_nan)._a.all())
+    return bool(isclose(input, other, rtol, atol, equal_nan).all())
 
 
 def equal(input: Tensor, other: Tensor) -> bool:
     """Whether two tensors have the same shape and the same elements."""
-    return input._a.shape == other._a.shape and bool((input._a == other._a).all())
+    if input._a.shape != other._a.shape:
+        return False
+    a, b = input._a, other._a
+    k = either(a, b)
+    return bool(k.reduce.all(k.pointwise.binaries["eq"](a, b), tuple(range(a.ndim)), False))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tritium.kernels import of
+from tritium.kernels import either, of
 from tritium.tensor.grad_mode import mode
 from tritium.tensor.graph import Node, derivative, record, recording, wrap
 from tritium.tensor.layout import is_channels_last
@@ -71,7 +71,7 @@ def _bias_grad(grad: Tensor) -> Tensor:
 
 def _convolve(x: Tensor, w: Tensor, bias: Tensor | None, s: Setting) -> Tensor:
     """y = conv(x, w) + bias."""
-    kernel = of(x._a).conv
+    kernel = either(x._a, w._a).conv
     needed = (x, w) if bias is None else (x, w, bias)
     if recording(*needed):
         array = kernel.conv2d(_plane(x), _plane(w), None if bias is None else bias._a, *s)
@@ -256,7 +256,7 @@ def _conv_transpose(
             "Output size is too small"
         )
     setting = make_setting(dims, stride, before, after, dilation, groups)
-    array = of(x._a).conv_grad.conv2d_input(_plane(x), _plane(weight), (1, *sizes)[-2:], *setting)
+    array = either(x._a, weight._a).conv_grad.conv2d_input(_plane(x), _plane(weight), (1, *sizes)[-2:], *setting)
     if bias is not None:
         array = of(array).pointwise.binaries["add"](array, bias._a[:, None, None])
     out = _result(array, x, x, weight)
@@ -322,7 +322,7 @@ def conv_bn_act(
     s = setting_of("conv2d", 2, x, weight, bias, stride, padding, dilation, groups)
     image = x if x._a.ndim == 4 else x.unsqueeze(0)
     w, b = conv_weights.ready(weight, bias, bn, groups)
-    array = of(x._a).conv.conv2d(
+    array = either(x._a, weight._a).conv.conv2d(
         image._a, w, b, *s, residual=None if residual is None else residual._a, activation=activation
     )
     out = _result(array, image, image, weight)

@@ -2,13 +2,13 @@
 from __future__ import annotations
 
 import builtins
+import math
 from typing import Any
 
-import numpy as np
-
-from tritium.kernels import of
+from tritium.kernels import beside, is_array, is_host, of
 from tritium.tensor import device as devices
-from tritium.tensor.device import as_available
+from tritium.tensor.device import as_available, device_of
+from tritium.tensor.device import cpu as cpu_device
 from tritium.tensor.dtype import (
     ALL,
     as_dtype,
@@ -28,6 +28,7 @@ from tritium.tensor.dtype import (
     uint8,
 )
 from tritium.tensor.dtype import dtype as DType
+from tritium.tensor.from_data import moved
 from tritium.tensor.grad_mode import mode
 from tritium.tensor.graph import (
     alias,
@@ -61,7 +62,8 @@ from tritium.tensor.tensor import Tensor
 
 METHODS = ["clone", "contiguous", "is_contiguous", "to", "type", "type_as", "cpu", "cuda",
            "fill_", "zero_", "copy_",
-           "resize_", "resize_as_", "set_", "share_memory_", "is_shared", "pin_memory", "is_pinned", "flip"]
+           "resize_", "resize_as_", "set_", "share_memory_", "is_shared", "pin_memory", "is_pinned",
+           "record_stream", "flip"]
 
 
 @derivative
@@ -71,12 +73,15 @@ def CloneBackward0(node: Any, grad: Tensor) -> Tensor:
 
 @derivative
 def ToCopyBackward0(node: Any, grad: Tensor) -> Tensor:
-    return cast(grad, node.ctx)
+    dt, place = node.ctx
+    if device_of(grad._a) != place:
+        grad = to_device(grad, place)
+    return grad if grad._a.dtype == dt else cast(grad, dt)
 
 
 @derivative
 def CopyBackwards(node: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    return grad * 0 if node.needs[0] else None, grad if node.needs[1] else None
+    return grad * 0 if node.needs[0] else None, grad.to(node.ctx) if node.needs[1] else None
 
 
 def is_contiguous(input: Tensor, memory_format: memory_format = contiguous_format) -> bool:
@@ -96,7 +101,7 @@ def _arrange(a: Any, format_: Any) -> Any:
     if format_ is preserve_format:
         if a.flags.forc and 1 not in a.shape:
             return k.clone(a)
-        out = array_like(a, a.dtype, np.empty)
+        out = array_like(a, a.dtype, beside(a).empty)
         k.copy_into(out, a)
         return out
     if format_ in (channels_last, channels_last_3d):
@@ -141,10 +146,21 @@ def cast(input: Tensor, dt: Any) -> Tensor:
         if input._free:
             out._free = True
     else:
-        out = wrap(array_like(a, dt, np.empty))
+        out = wrap(array_like(a, dt, beside(a).empty))
         k.copy.copy_into(out._a, a)
     if recording(input) and dt.kind not in "biu":
-        record(out, ToCopyBackward0, (input,), ctx=input._a.dtype)
+        record(out, ToCopyBackward0, (input,), ctx=(input._a.dtype, device_of(a)))
+    return out
+
+
+def to_device(input: Tensor, place: Any, non_blocking: bool = False) -> Tensor:
+    """A copy on another device, recorded in the graph. ``non_blocking``: from pinned memory, do not wait for it."""
+    a = input._a
+    out = wrap(moved(a, place, non_blocking))
+    if input._free:
+        out._free = True
+    if recording(input):
+        record(out, ToCopyBackward0, (input,), ctx=(a.dtype, device_of(a)))
     return out
 
 
@@ -167,9 +183,16 @@ def to(input: Tensor, *args: Any, dtype: Any = None, device: Any = None, non_blo
             dtype = x
     if other is not None:
         dtype = other.dtype if dtype is None else dtype
-    if device is not None:
-        as_available(device)
+        device = other.device if device is None else device
     dt = input._a.dtype if dtype is None else as_dtype(dtype).np
+    place = device_of(input._a) if device is None else as_available(device)
+    if place != device_of(input._a):
+        if place.type == "cuda" and dt.itemsize < input._a.itemsize:  # the smaller one travels
+            input = cast(input, dt)
+        out = to_device(input, place, non_blocking)
+        if dt != out._a.dtype:
+            out = cast(out, dt)
+        return out if memory_format is preserve_format else contiguous(out, memory_format)
     if dt != input._a.dtype:
         out = cast(input, dt)
         return out if memory_format is preserve_format else contiguous(out, memory_format)
@@ -178,7 +201,7 @@ def to(input: Tensor, *args: Any, dtype: Any = None, device: Any = None, non_blo
     out = clone(input, memory_format=memory_format)
     if out._edge is not None:
         out._edge = None
-        record(out, ToCopyBackward0, (input,), ctx=dt)
+        record(out, ToCopyBackward0, (input,), ctx=(dt, place))
     return out
 
 
@@ -208,33 +231,38 @@ CASTS = {name: _caster(name, dt) for name, dt in (
 
 def cpu(input: Tensor, memory_format: memory_format = preserve_format) -> Tensor:
     """The tensor on the CPU: itself when it is there."""
-    return input
+    return input if is_host(input._a) else to(input, device=cpu_device, memory_format=memory_format)
 
 
 def cuda(input: Tensor, device: Any = None, non_blocking: bool = False,
          memory_format: memory_format = preserve_format) -> Tensor:
-    """The tensor on a cuda device.
+    """The tensor on a cuda device: itself when it is there.
 
-    Raises NotImplementedError: this version has no cuda device."""
-    as_available("cuda" if device is None else device)
-    return input
+    Raises RuntimeError, in PyTorch's words, where there is no device."""
+    place = devices.device("cuda" if device is None else device)
+    if place.type != "cuda":
+        raise RuntimeError(f"Invalid device, must be cuda device, got {place}")
+    return to(input, device=place, non_blocking=non_blocking, memory_format=memory_format)
 
 
 def type_as(input: Tensor, other: Tensor) -> Tensor:
-    """``input.to(other.dtype)``."""
-    return to(input, other.dtype)
+    """``input`` in the dtype and on the device of ``other``."""
+    return to(input, dtype=other.dtype, device=other.device)
 
 
 def type(input: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:  # noqa: A001
     """Without ``dtype`` the old name of the tensor's type ("torch.FloatTensor"); with it, the tensor in that dtype."""
     if dtype is None:
-        return f"torch.{input.dtype.title}Tensor"
+        return f"torch.{'' if is_host(input._a) else 'cuda.'}{input.dtype.title}Tensor"
     if isinstance(dtype, str):
         word = dtype.removeprefix("torch.").removeprefix("tritium.").removesuffix("Tensor")
+        place = None
+        if word.startswith("cuda."):
+            word, place = word.removeprefix("cuda."), "cuda"
         named = next((d for d in ALL if d.title == word), None)
         if named is None:
             raise ValueError(f"invalid type: '{dtype}'")
-        return to(input, named)
+        return to(input, dtype=named, device="cpu" if place is None else place)
     if dtype is Tensor:
         return to(input, get_default_dtype())
     inner = getattr(dtype, "_dtype", dtype)
@@ -264,10 +292,14 @@ def fill_(input: Tensor, value: Any) -> Tensor:
         if recording(value):
             return copy_(input, value)
         value = of(value._a).pointwise.cast(value._a, input._a.dtype)
+        if not is_host(value) and is_host(input._a):
+            value = value.to_host()
     a = input._a
-    value = element(value, a.dtype)
+    value = element(value, a.dtype) if not is_array(value) else value
     if recording(input):
-        return finish_inplace(input, record(wrap(np.full(a.shape, value, a.dtype)), FillBackward0, (input,)))
+        new = beside(a).empty(a.shape, a.dtype)
+        new[...] = value
+        return finish_inplace(input, record(wrap(new), FillBackward0, (input,)))
     a[...] = value
     bump(input)
     return input
@@ -296,13 +328,15 @@ def copy_(input: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
                                f"{list(broadcast_shapes(a.shape, s.shape))}")
         src = src.expand(a.shape)
         s = src._a
+    if device_of(a) != device_of(s):
+        s = moved(s, device_of(a), non_blocking)
     of(a).copy.copy_into(a, s)
     bump(input)
     if mode.enabled and (src._rg or input._rg):
         if a.dtype.kind in "biu":
             return input
         result = wrap(a)
-        record(result, CopyBackwards, (_before(input) if input._rg else alias(input), src))
+        record(result, CopyBackwards, (_before(input) if input._rg else alias(input), src), ctx=src.device)
         set_history(input, result)
     return input
 
@@ -324,13 +358,13 @@ def resize_(input: Tensor, *sizes: Any, memory_format: Any = contiguous_format) 
         raise RuntimeError("cannot resize variables that require grad")
     materialize(input)
     a = input._a
-    count = int(np.prod(shape, dtype=np.int64))
+    count = math.prod(shape)
     if count <= a.size and a.flags.c_contiguous:
         input._a = a.reshape(-1)[:count].reshape(shape)
     else:
         if memory_of(input).held:
             raise RuntimeError("Trying to resize storage that is not resizable")
-        fresh = np.empty(count, a.dtype)
+        fresh = beside(a).empty((count,), a.dtype)
         fresh[:min(count, a.size)] = a.reshape(-1)[:count]
         input._a = fresh.reshape(shape)
     bump(input)
@@ -344,7 +378,7 @@ def resize_as_(input: Tensor, the_template: Tensor, *, memory_format: Any = None
 
 def set_(input: Tensor, source: Tensor | None = None) -> Tensor:
     """Take another tensor's memory, shape and strides."""
-    with_data = source if source is not None else wrap(np.empty((0,), input._a.dtype))
+    with_data = source if source is not None else wrap(beside(input._a).empty((0,), input._a.dtype))
     if input._a.dtype != with_data._a.dtype:
         raise RuntimeError(f"Could not set tensor of type {TYPE_NAMES[with_data.dtype.name]} to a tensor of type "
                            f"{TYPE_NAMES[input.dtype.name]}")
@@ -363,13 +397,39 @@ def is_shared(input: Tensor) -> bool:
 
 
 def pin_memory(input: Tensor, device: Any = None) -> Tensor:
-    """Raises NotImplementedError: there is no cuda device in this version."""
-    raise NotImplementedError("pin_memory(): needs a cuda device, which this version does not have")
+    """The tensor in page-locked host memory, from which a copy to a device need not be waited for: itself when it is
+    there.
+
+    Raises RuntimeError for a cuda tensor, or where there is no device."""
+    if not is_host(input._a):
+        raise RuntimeError(f"cannot pin '{type(input)}' only dense CPU tensors can be pinned")
+    if is_pinned(input):
+        return input
+    from tritium.kernels.runtime import pinned
+
+    as_available("cuda")
+    a = input._a
+    out = wrap(array_like(a, a.dtype, pinned.empty))
+    of(a).copy.copy_into(out._a, a)
+    return out
 
 
 def is_pinned(input: Tensor, device: Any = None) -> bool:
-    """Whether the memory is page-locked: never without a cuda device."""
-    return False
+    """Whether the memory is page-locked host memory."""
+    if not is_host(input._a):
+        return False
+    from tritium.kernels.runtime import pinned
+
+    return pinned.is_pinned(input._a)
+
+
+def record_stream(input: Tensor, s: Any) -> None:
+    """Note that work on this stream uses the tensor's memory: it is not reused before that work is done.
+
+    Operations note it themselves; for memory that other libraries work on. Raises RuntimeError for a CPU tensor."""
+    if is_host(input._a):
+        raise RuntimeError("record_stream: expected a cuda tensor, but got one on cpu")
+    input._a.owner.used_on(s.cuda_stream)
 
 
 @derivative

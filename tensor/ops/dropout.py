@@ -1,7 +1,9 @@
 """Dropout: parts of a tensor set to zero at random, the rest scaled up so that the expectation stays.
 
-The mask is drawn as PyTorch's CPU code draws it, and kept for the backward pass: dropout is a product with a
-constant. Srivastava et al. 2014; for whole channels Tompson et al. 2015; alpha dropout Klambauer et al. 2017.
+On the CPU the mask is drawn as PyTorch's CPU code draws it, and kept for the backward pass: dropout is a product with
+a constant. On cuda a mask of the tensor's size is never stored: backward draws it again from the seed and the offset of
+the first one (``kernels/triton/dropout.py``). Srivastava et al. 2014; for whole channels Tompson et al. 2015; alpha
+dropout Klambauer et al. 2017.
 https://docs.pytorch.org/docs/stable/nn.functional.html#dropout-functions
 """
 from __future__ import annotations
@@ -12,9 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from tritium.kernels import of
+from tritium.kernels import is_host, of, on
 from tritium.tensor.creation import _like as array_like
-from tritium.tensor.graph import wrap
+from tritium.tensor.graph import (
+    bump,
+    check_inplace,
+    derivative,
+    materialize,
+    record,
+    recording,
+    set_history,
+    wrap,
+)
 from tritium.tensor.ops.pointwise import add, add_, mul, mul_
 from tritium.tensor.ops.random_fill import check_tensor, unsupported
 from tritium.tensor.ops.view import squeeze, unsqueeze
@@ -134,27 +145,60 @@ def _drop(kind: str, input: Tensor, p: float, training: bool, inplace: bool) -> 
         raise unsupported("bernoulli_scalar_cpu_", dt)
     if not dt.is_floating_point:
         raise RuntimeError(f"result type Float can't be cast to the desired output type {dt.title}")
+    a = 1.0 / math.sqrt((ALPHA * ALPHA * p + 1.0) * (1.0 - p))
+    if "feature" not in kind and not is_host(input._a):
+        if kind == "dropout":
+            return _replayed(input, inplace, 1.0 - p, 1.0 / (1.0 - p))
+        return _replayed(input, inplace, 1.0 - p, a, ALPHA * a * p, ALPHA * a * (p - 1.0))
     noise = _blank(kind, input)
     draw: Any = of(noise).random.bernoulli
-    stream = stream_of(None)
+    stream = stream_of(None, noise)
     if "alpha" not in kind:
         draw(stream, noise, 1.0 - p, _inverse(1.0 - p, noise.dtype))
         return times(input, wrap(noise))
     draw(stream, noise, 1.0 - p)
-    a = 1.0 / math.sqrt((ALPHA * ALPHA * p + 1.0) * (1.0 - p))
     mask = wrap(noise)
     shift = add(mul(add(mask, -1.0), ALPHA * a), ALPHA * a * p)
     return plus(times(input, mul(mask, a)), shift)
 
 
-def _blank(kind: str, input: Tensor) -> np.ndarray:
+def _replayed(input: Tensor, inplace: bool, keep: float, scale: float, kept: float = 0.0,
+              dropped: float = 0.0) -> Tensor:
+    """m x + b on cuda, with a mask that is known by its seed and offset."""
+    a = input._a
+    seed, offset = stream_of(None, a).take(a.size)
+    if not inplace:
+        result = wrap(of(a).dropout.masked(a, seed, offset, keep, scale, kept, dropped))
+        if recording(input):
+            record(result, NativeDropoutBackward0, (input,), ctx=(seed, offset, keep, scale))
+        return result
+    check_inplace(input)
+    materialize(input)
+    a = input._a
+    of(a).dropout.masked(a, seed, offset, keep, scale, kept, dropped, out=a)
+    bump(input)
+    if recording(input):
+        set_history(input, record(wrap(a), NativeDropoutBackward0, (input,), ctx=(seed, offset, keep, scale)))
+    return input
+
+
+@derivative
+def NativeDropoutBackward0(node: Any, grad: Tensor) -> Tensor:
+    """dx = m dy, with the mask of the forward pass; linear, and so its own derivative's kind."""
+    result = wrap(of(grad._a).dropout.masked(grad._a, *node.ctx))
+    if recording(grad):
+        record(result, NativeDropoutBackward0, (grad,), ctx=node.ctx)
+    return result
+
+
+def _blank(kind: str, input: Tensor) -> Any:
     """Room for a mask that multiplies ``input``: of its shape, or one number per channel."""
     a = input._a
     if "feature" not in kind:
-        return array_like(input, None, None, np.empty)
+        return array_like(input, None, None, None, "empty")
     if a.ndim < 2:
         raise RuntimeError("Feature dropout requires at least 2 dimensions in the input")
-    return np.empty(a.shape[:2] + (1,) * (a.ndim - 2), a.dtype)
+    return on(input.device).empty(a.shape[:2] + (1,) * (a.ndim - 2), a.dtype)
 
 
 def _inverse(keep: float, dtype: Any) -> Any:

@@ -25,8 +25,8 @@ def EmbeddingDenseBackwardBackward0(node: Any, grad: Tensor) -> Tensor:
     indices, _, skip, by_frequency = node.ctx
     rows = grad[indices]
     if by_frequency:
-        _, inverse, counts = np.unique(indices._a, return_inverse=True, return_counts=True)
-        rows = rows / wrap(counts[inverse].reshape(indices.shape).astype(grad._a.dtype)).unsqueeze(-1)
+        _, inverse, counts = indices.unique(return_inverse=True, return_counts=True)
+        rows = rows / counts[inverse].to(grad.dtype).unsqueeze(-1)
     if skip >= 0:
         rows = rows * (indices != skip).unsqueeze(-1)
     return rows
@@ -71,7 +71,7 @@ def embedding(
             raise AssertionError("Padding_idx must be within num_embeddings")
         skip = padding_idx % rows
     a = input._a
-    if a.size and (a.min() < 0 or a.max() >= rows):
+    if a.size and of(a).index.first_outside(a, 0, rows) is not None:
         raise IndexError("index out of range in self")
     if max_norm is not None:
         _limit_norms(weight, a, max_norm, norm_type)
@@ -83,7 +83,7 @@ def embedding(
 
 @no_grad()
 def _limit_norms(weight: Tensor, indices: Any, max_norm: float, norm_type: float) -> None:
-    used = wrap(np.unique(indices))
+    used = wrap(indices).unique()
     rows = weight[used]
     norms = rows.norm(norm_type, 1, keepdim=True)
     scale = (max_norm / (norms + 1e-7)).clamp(max=1.0)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tritium.kernels import of
+from tritium.kernels import beside, of
 from tritium.tensor.graph import derivative, record, recording, wrap
 from tritium.tensor.layout import wrap_dim
 from tritium.tensor.ops.arguments import not_implemented
@@ -45,7 +45,7 @@ def AminBackward0(node: Any, grad: Tensor) -> Tensor:
 @derivative
 def MaxBackward1(node: Any, grad: Tensor) -> Tensor:
     x, r = node.unpack()
-    if r._a != r._a:  # to the nan that won
+    if r.item() != r.item():  # to the nan that won
         mask = x.isnan()
         return grad * mask / mask.sum()
     return _spread_evenly(grad, x, r, *node.ctx)
@@ -54,7 +54,7 @@ def MaxBackward1(node: Any, grad: Tensor) -> Tensor:
 @derivative
 def MinBackward1(node: Any, grad: Tensor) -> Tensor:
     x, r = node.unpack()
-    if r._a != r._a:  # to the nan that won
+    if r.item() != r.item():  # to the nan that won
         mask = x.isnan()
         return grad * mask / mask.sum()
     return _spread_evenly(grad, x, r, *node.ctx)
@@ -146,7 +146,7 @@ def _with_index(name: str, input: Tensor, dim: int, keepdim: bool, kind: Any, re
     k = of(a).reduce
     x = a if a.ndim else a.reshape(1)
     index = getattr(k, "arg" + name)(x, d, True)
-    values = np.take_along_axis(x, index, d)
+    values = of(x).index.gather(x, d, index)
     if not (keepdim and a.ndim):
         index, values = index.squeeze(d), values.squeeze(d)
     v, i = wrap(values), wrap(index)
@@ -194,7 +194,7 @@ def _arg(name: str, input: Tensor, dim: int | None, keepdim: bool) -> Tensor:
         return wrap(r.reshape((1,) * a.ndim) if keepdim else r)
     d = wrap_dim(dim, a.ndim)
     if a.ndim == 0:
-        return wrap(np.zeros((), np.int64))
+        return wrap(beside(a).zeros((), np.int64))
     if a.shape[d] == 0:
         raise IndexError(f"{name}(): Expected reduction dim {d} to have non-zero size.")
     return wrap(getattr(of(a).reduce, name)(a, d, keepdim))

@@ -5,6 +5,7 @@ https://docs.pytorch.org/docs/stable/torch.html#indexing-slicing-joining-mutatin
 """
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -222,9 +223,9 @@ def _index_fill(input: Tensor, dim: int, index: Tensor, value: Any, here: bool) 
     bad = k.first_outside(i, -size, size)
     if bad is not None:
         raise IndexError(f"index {bad} is out of bounds for dimension {d} with size {size}")
-    if bool((i < 0).any()):
-        i = np.where(i < 0, i + size, i)
-        index = wrap(i)
+    if k.first_outside(i, 0, size) is not None:
+        index = index.remainder(size)
+        i = index._a
     v = fill_value(value._a.item() if tensor else value, a.dtype)
     kind, inputs = (IndexFillBackward1, (input, value)) if tensor else (IndexFillBackward0, (input,))
     return changed(input, here, lambda out: k.index_fill_into(out, d, i, v), kind, inputs, (index,), d)
@@ -370,7 +371,7 @@ def MaskedScatterBackward0(node: Any, grad: Tensor) -> Any:
     g = None
     if node.needs[1]:
         shape = node.ctx
-        size = int(np.prod(shape, dtype=np.int64))
+        size = math.prod(shape)
         g = fit(masked_select(grad, mask.expand(grad._a.shape)), (size,)).reshape(shape)
     return masked_fill(grad, mask, 0) if node.needs[0] else None, g
 
@@ -392,7 +393,8 @@ def _masked_scatter(input: Tensor, mask: Tensor, source: Tensor, here: bool) -> 
                 raise RuntimeError(f"output with shape {list(a.shape)} doesn't match the broadcast shape "
                                    f"{list(shape)}")
             x = expand(input, shape)
-    if np.count_nonzero(np.broadcast_to(m, x._a.shape)) > s.size:
+    whole = of(m).memory.broadcast_to(m, x._a.shape)
+    if int(of(m).reduce.count_nonzero(whole, tuple(range(whole.ndim)))) > s.size:
         raise RuntimeError("Number of elements of source < number of ones in mask")
     k = of(a).index
     return changed(x, here, lambda out: k.masked_scatter_into(out, m, s), MaskedScatterBackward0, (x, source), (mask,),
@@ -509,10 +511,12 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     if a.size == 0 and num_classes <= 0:
         raise RuntimeError("Can not infer total number of classes from empty tensor.")
     if a.size:
-        if a.min() < 0:
+        k, every = of(a).reduce, tuple(range(a.ndim))
+        if int(k.amin(a, every, False)) < 0:
             raise RuntimeError("Class values must be non-negative.")
+        largest = int(k.amax(a, every, False))
         if num_classes == -1:
-            num_classes = int(a.max()) + 1
-        elif a.max() >= num_classes:
+            num_classes = largest + 1
+        elif largest >= num_classes:
             raise RuntimeError("Class values must be smaller than num_classes.")
     return wrap(of(a).index.one_hot(a, num_classes))

@@ -71,7 +71,7 @@ def direct_inplace(op: Any, name: str) -> Any:
         if (a.dtype is f32 or a.dtype is f64) and not kwargs and a.flags.writeable and 0 not in a.strides:
             b = other._a if isinstance(other, Tensor) else other
             number = type(b) is float or type(b) is int
-            if (number or (isinstance(other, Tensor) and b.dtype is a.dtype)) and not (
+            if (number or (isinstance(other, Tensor) and b.dtype is a.dtype and type(b) is type(a))) and not (
                     mode.enabled and (input._rg or (not number and other._rg))):
                 try:
                     of(a).pointwise.into(kernel, a, b, a)

@@ -259,7 +259,7 @@ def _operands(name: str, input: Tensor, target: Tensor) -> tuple[Any, Any, Any]:
     x, t = cast_operands(dt, input, target)
     if x.shape != t.shape:
         shape = broadcast_shapes(x.shape, t.shape)
-        x, t = np.broadcast_to(x, shape), np.broadcast_to(t, shape)
+        x, t = of(x).memory.broadcast_to(x, shape), of(t).memory.broadcast_to(t, shape)
     return x, t, of(x).loss
 
 
@@ -375,7 +375,8 @@ def binary_cross_entropy(
             raise RuntimeError(f"Found dtype {other.dtype.title} but expected {input.dtype.title}")
     x, t = input._a, target._a
     for name, a in (("input", x), ("target", t)):
-        if a.size and not (a.min() >= 0 and a.max() <= 1):
+        k, every = of(a).reduce, tuple(range(a.ndim))
+        if a.size and not (float(k.amin(a, every, False)) >= 0 and float(k.amax(a, every, False)) <= 1):
             raise RuntimeError(f"all elements of {name} should be between 0 and 1")
     out = wrap(of(x).loss.forward("bce", x, t, reduction, _array(weight, x)))
     if recording(input, target):

@@ -7,8 +7,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from tritium.kernels import of
 from tritium.tensor.dtype import from_numpy_dtype
 from tritium.tensor.graph import derivative, record, recording, wrap
@@ -430,9 +428,9 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: Tensor | None = None) ->
                                f"has size {sb[j]} in dim {j}")
     da, db = [wrap_dim(d, a._a.ndim) for d in da], [wrap_dim(d, b._a.ndim) for d in db]
     ra, rb = [d for d in range(len(sa)) if d not in da], [d for d in range(len(sb)) if d not in db]
-    k = int(np.prod([sa[d] for d in da], dtype=np.int64))
-    left = a.permute(*ra, *da).reshape(-1 if k or not ra else int(np.prod([sa[d] for d in ra])), k)
-    right = b.permute(*db, *rb).reshape(k, -1 if k or not rb else int(np.prod([sb[d] for d in rb])))
+    k = math.prod([sa[d] for d in da])
+    left = a.permute(*ra, *da).reshape(-1 if k or not ra else math.prod([sa[d] for d in ra]), k)
+    right = b.permute(*db, *rb).reshape(k, -1 if k or not rb else math.prod([sb[d] for d in rb]))
     r = mm(left, right).reshape([sa[d] for d in ra] + [sb[d] for d in rb])
     return r if out is None else write_out("tensordot", out, r, a, b)
 

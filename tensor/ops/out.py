@@ -4,8 +4,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import numpy as np
-
+from tritium.kernels import beside, either
 from tritium.tensor.dtype import can_cast, from_numpy_dtype
 from tritium.tensor.grad_mode import mode
 from tritium.tensor.graph import bump, materialize
@@ -38,9 +37,7 @@ def write_out(name: str, out: Tensor, result: Tensor, *operands: Any, any_dtype:
                           f"does not match the required output shape {list(r.shape)}. This behavior is deprecated, and "
                           "in a future PyTorch release outputs will not be resized unless they have zero elements.",
                           UserWarning, stacklevel=3)
-        out._a = np.empty(r.shape, a.dtype)
-    from tritium.kernels import of
-
-    of(r).copy.copy_into(out._a, r)
+        out._a = beside(a).empty(r.shape, a.dtype)
+    either(out._a, r).copy.copy_into(out._a, r)
     bump(out)
     return out

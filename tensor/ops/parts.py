@@ -6,8 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
+from tritium.kernels import beside
 from tritium.tensor.graph import derivative, make_view, make_views, materialize, record, recording, wrap
 from tritium.tensor.layout import as_strided_array, contiguous_strides, element_strides, wrap_dim
 from tritium.tensor.ops.region import Part, put_region
@@ -39,7 +38,7 @@ def basic_view(t: Tensor, key: Any, kind: Any) -> Tensor:
 
 def scatter_basic(grad: Tensor, shape: Any, key: Any) -> Tensor:
     """Zeros of ``shape`` with ``grad`` written at the basic index ``key``: the derivative of basic indexing."""
-    a = np.zeros(shape, grad._a.dtype)
+    a = beside(grad._a).zeros(shape, grad._a.dtype)
     a[key] = grad._a
     out = wrap(a)
     if recording(grad):
@@ -107,7 +106,7 @@ def AssembleBackward0(node: Any, grad: Tensor) -> Any:
 def assemble(grads: Any, shape: Any, keys: Any) -> Tensor:
     """Zeros of ``shape`` with each gradient (None: nothing) written at its basic index: the derivative of a split."""
     present = [(g, key) for g, key in zip(grads, keys, strict=True) if g is not None]
-    a = np.zeros(shape, present[0][0]._a.dtype)
+    a = beside(present[0][0]._a).zeros(shape, present[0][0]._a.dtype)
     for g, key in present:
         a[key] = g._a
     out = wrap(a)

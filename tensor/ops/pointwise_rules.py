@@ -9,9 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy import ndarray
 
-from tritium.kernels import of
+from tritium.kernels import beside, either, is_array, is_host, of
 from tritium.tensor import dtype as dtypes
 from tritium.tensor.dtype import from_numpy_dtype
 from tritium.tensor.grad_mode import mode
@@ -28,7 +27,7 @@ NOTHING = (None, None, None)  # what a node without saved operands unpacks to
 
 def broken_broadcast(a: Any, b: Any) -> None:
     """Raise PyTorch's error when two arrays do not broadcast."""
-    if type(a) is ndarray and type(b) is ndarray:
+    if is_array(a) and is_array(b):
         broadcast_shapes(a.shape, b.shape)
 
 
@@ -85,7 +84,7 @@ def _named(op: Any, name: str, doc: str) -> Any:
 
 def flat(g: Tensor, *saved: Any) -> Tensor:
     """The gradient of a step function: 0, whatever comes in."""
-    return wrap(np.zeros(g._a.shape, g._a.dtype))
+    return wrap(beside(g._a).zeros(g._a.shape, g._a.dtype))
 
 
 # --- binary ---------------------------------------------------------------------------------
@@ -124,7 +123,8 @@ def binary_op(name: str, kind: str = "any", grad_a: Grad = None, grad_b: Grad = 
             if isinstance(other, Tensor):
                 two = True
                 b = other._a
-                direct = a.dtype is b.dtype and (a.dtype is f32 or a.dtype is f64 or a.dtype is i64 and whole)
+                direct = a.dtype is b.dtype and type(a) is type(b) and (
+                    a.dtype is f32 or a.dtype is f64 or a.dtype is i64 and whole)
             else:
                 b = other
                 direct = numbers and (a.dtype is f32 or a.dtype is f64) and (type(b) is float or type(b) is int)
@@ -212,7 +212,8 @@ def ordered(r: Any, *operands: Any) -> Any:
     if strides == element_strides(r):
         return r
     order = sorted(range(r.ndim), key=lambda d: -strides[d])
-    return np.ascontiguousarray(r.transpose(order)).transpose(np.argsort(order))
+    back = [order.index(d) for d in range(r.ndim)]
+    return of(r).copy.contiguous(r.transpose(order)).transpose(back)
 
 
 def _check_operands(name: str, input: Any, other: Any) -> None:
@@ -251,17 +252,17 @@ def _prepare(name: str, kind: str, input: Any, other: Any) -> tuple[Any, Any, An
     if dt.name in ("float16", "bfloat16"):
         operands = [x if isinstance(x, NUMBERS) else cast_operands(dt, x)[0] for x in (input, other)]
         a, b = operands
-        return a, b, of(a if type(a) is ndarray else b).pointwise.low_binaries[name]
+        return a, b, either(a, b).pointwise.low_binaries[name]
     if kind == "compare" and dt.category == 1:
-        a, b = (x._a if isinstance(x, Tensor) else x for x in (input, other))  # NumPy compares integers exactly
-        return a, b, of(a if type(a) is ndarray else b).pointwise.binaries[name]
+        a, b = (x._a if isinstance(x, Tensor) else x for x in (input, other))  # integers are compared exactly
+        return a, b, either(a, b).pointwise.binaries[name]
     a, b = cast_operands(dt, input, other)
     if dt.category <= 1 and name in DIVIDING:
         if name == "pow":
             name = "int_pow"
-        elif not b.all():
+        elif is_host(b) and not b.all():
             raise RuntimeError("ZeroDivisionError")
-    return a, b, of(a).pointwise.binaries[name]
+    return a, b, either(a, b).pointwise.binaries[name]
 
 
 def _explain(name: str, kind: str, input: Any, other: Any, a: Any, b: Any, error: Exception) -> Any:
@@ -271,7 +272,7 @@ def _explain(name: str, kind: str, input: Any, other: Any, a: Any, b: Any, error
         raise error
     if isinstance(error, OverflowError):
         a, b = cast_operands(result_type(input, other), input, other)
-        return of(a).pointwise.binaries[name](a, b)
+        return either(a, b).pointwise.binaries[name](a, b)
     broken_broadcast(a, b)
     if "negative integer powers" in str(error):
         raise RuntimeError("Integers to negative integer powers are not allowed.") from None

@@ -1,6 +1,6 @@
 """Random tensors: factories, and draws from tensors of parameters.
 
-After ``manual_seed(s)`` on the CPU all of them give PyTorch's numbers.
+After ``manual_seed(s)`` on the CPU all of them give PyTorch's numbers; on cuda they are our own.
 https://docs.pytorch.org/docs/stable/torch.html#random-sampling
 """
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tritium.kernels import of
+from tritium.kernels import either, is_host, of, on
 from tritium.tensor import dtype as dtypes
 from tritium.tensor.creation import _like as array_like
 from tritium.tensor.device import as_available
@@ -51,7 +51,7 @@ def _fresh(name: str, size: Any, default: dtype | None, dtype_: Any, device: Any
 
     Raises RuntimeError for a negative size, a dtype that is not that of ``out`` or cannot require
     gradients."""
-    as_available(device)
+    place = on(as_available(device) if out is None else out.device)
     try:
         shape = check_sizes(shape_of(size))
     except TypeError as error:
@@ -65,12 +65,12 @@ def _fresh(name: str, size: Any, default: dtype | None, dtype_: Any, device: Any
                                f"({out.dtype.title})")
         if out._a.shape != shape:
             materialize(out)
-            out._a = np.empty(shape, out._a.dtype)
+            out._a = place.empty(shape, out._a.dtype)
         return out
     dt = as_dtype(dtype_) if dtype_ is not None else default or get_default_dtype()
     if requires_grad and dt.category < 2:
         raise RuntimeError("Only Tensors of floating point and complex dtype can require gradients")
-    return wrap(np.empty(shape, dt.np))
+    return wrap(place.empty(shape, dt.np))
 
 
 def _ready(t: Tensor, requires_grad: bool) -> Tensor:
@@ -167,8 +167,7 @@ def randint_like(input: Tensor, *args: Any, low: Any = None, high: Any = None,
 
 
 def _blank(input: Tensor, dtype_: Any, device: Any, memory_format: Any) -> Tensor:
-    as_available(device)
-    return wrap(array_like(input, dtype_, memory_format, np.empty))
+    return wrap(array_like(input, dtype_, memory_format, device, "empty"))
 
 
 def randperm(n: int, *, generator: Generator | None = None, out: Tensor | None = None, dtype: Any = None,
@@ -180,8 +179,8 @@ def randperm(n: int, *, generator: Generator | None = None, out: Tensor | None =
     if not hasattr(n, "__index__"):
         raise TypeError(f"randperm(): argument 'n' (position 1) must be int, not {type(n).__name__}")
     n = n.__index__()
-    stream = stream_of(generator)
     t = _fresh("randperm", (n,), dtypes.int64, dtype, device, requires_grad, out)
+    stream = stream_of(generator, t._a)
     dt = t.dtype
     if dt.category not in (1, 2):
         raise unsupported("randperm", dt)
@@ -215,12 +214,14 @@ def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator 
     if isinstance(std, Tensor):
         if std._a.dtype.kind == "c":
             raise RuntimeError("normal expects standard deviation to be non-complex")
-        if std._a.size and not bool((std._a >= 0).all()):
+        if _some_negative(std._a):
             raise RuntimeError("normal expects all elements of std >= 0.0")
     else:
         check_std(std)
     inputs = tuple(x for x in (mean, std) if isinstance(x, Tensor))
-    t = wrap(np.empty(broadcast_shapes(*[x._a.shape for x in inputs]), inputs[0]._a.dtype))
+    either(*[x._a for x in inputs])
+    where = next((x for x in inputs if not is_host(x._a)), inputs[0]).device
+    t = wrap(on(where).empty(broadcast_shapes(*[x._a.shape for x in inputs]), inputs[0]._a.dtype))
     if isinstance(std, Tensor):
         normal_(t, generator=generator)
         mul_(t, std.detach())
@@ -237,6 +238,13 @@ def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator 
     return result
 
 
+def _some_negative(a: Any) -> bool:
+    """Whether an element is not >= 0. Waits for the device."""
+    if is_host(a):
+        return not bool((a >= 0).all())
+    return of(a).random.weights_check(a)[0]
+
+
 def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | None = None,
               out: Tensor | None = None) -> Tensor:
     """1 with the probabilities in ``input`` (or with ``p`` for every element of its shape), else 0.
@@ -244,7 +252,7 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | N
     Raises RuntimeError for probabilities out of [0, 1], NotImplementedError for probabilities that are
     integers."""
     check_tensor("bernoulli", input)
-    t = wrap(np.empty(input._a.shape, input._a.dtype if out is None else out._a.dtype))
+    t = wrap(on(input.device).empty(input._a.shape, input._a.dtype if out is None else out._a.dtype))
     bernoulli_(t, input.detach() if p is None else p, generator=generator)
     if out is not None:
         return write_out("bernoulli", out, t)
@@ -279,15 +287,20 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *,
         raise RuntimeError("number of categories cannot exceed 2^24")
     if a.size:
         _check_weights(a, not replacement or num_samples == 1)
-    stream = stream_of(generator)
+    stream = stream_of(generator, a)
     indices = of(a).random.multinomial(stream, a, num_samples.__index__(), bool(replacement))
     t = wrap(indices)
     return t if out is None else write_out("multinomial", out, t)
 
 
-def _check_weights(a: np.ndarray, race: bool) -> None:
-    """Raise PyTorch's errors for weights that are no distribution. They differ between its two algorithms."""
-    negative, infinite = not bool((a >= 0).all()), not bool(np.isfinite(a).all())
+def _check_weights(a: Any, race: bool) -> None:
+    """Raise PyTorch's errors for weights that are no distribution. They differ between its two algorithms. Waits for
+    the device."""
+    if is_host(a):
+        negative, infinite = not bool((a >= 0).all()), not bool(np.isfinite(a).all())
+        nothing = not bool((a > 0).any(-1).all())
+    else:
+        negative, infinite, nothing = of(a).random.weights_check(a)
     if race:
         if negative or infinite:
             raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
@@ -296,5 +309,5 @@ def _check_weights(a: np.ndarray, race: bool) -> None:
     elif infinite:
         raise RuntimeError("invalid multinomial distribution (encountering probability entry = infinity or "
                            "NaN)")
-    if not bool((a > 0).any(-1).all()):
+    if nothing:
         raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")

@@ -1,7 +1,7 @@
 """In-place samplers: ``uniform_``, ``normal_``, ``bernoulli_``, ``random_`` and their kin.
 
-They fill a tensor in the order of its memory, with PyTorch's numbers after the same ``manual_seed``. The
-derivative with respect to what was there before is zero.
+On the CPU they fill a tensor in the order of its memory, with PyTorch's numbers after the same ``manual_seed``;
+on cuda in the order of its indices. The derivative with respect to what was there before is zero.
 https://docs.pytorch.org/docs/stable/torch.html#in-place-random-sampling
 """
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tritium.kernels import of
+from tritium.kernels import either, is_host, of
 from tritium.tensor import dtype as dtypes
 from tritium.tensor.creation import zeros_like
 from tritium.tensor.dtype import dtype, from_numpy_dtype
@@ -60,7 +60,7 @@ BernoulliBackward1, BernoulliBackward2 = map(zero_node, ["BernoulliBackward1", "
 def _fill(t: Tensor, sampler: str, kind: type[Node] | None, generator: Generator | None,
           *args: Any) -> Tensor:
     """Let a kernel fill ``t``, and give it its place in the graph."""
-    stream = stream_of(generator)
+    stream = stream_of(generator, t._a)
     check_inplace(t)
     materialize(t)
     array = t._a
@@ -73,10 +73,13 @@ def _fill(t: Tensor, sampler: str, kind: type[Node] | None, generator: Generator
     return t
 
 
-def _parts(array: np.ndarray) -> np.ndarray:
+def _parts(array: Any) -> Any:
     """A complex array as a real one with a last dimension of 2."""
-    real = array.real
-    return np.lib.stride_tricks.as_strided(real, (*real.shape, 2), (*real.strides, real.itemsize))
+    size = array.itemsize // 2
+    shape, strides = (*array.shape, 2), (*array.strides, size)
+    if is_host(array):
+        return np.lib.stride_tricks.as_strided(array.real, shape, strides)
+    return array.look(array.ptr, shape, strides, np.dtype(f"f{size}"))
 
 
 def unsupported(kernel: str, dt: dtype) -> NotImplementedError:
@@ -193,9 +196,13 @@ def geometric_(input: Tensor, p: float, *, generator: Generator | None = None) -
 def bernoulli_(input: Tensor, p: Any = 0.5, *, generator: Generator | None = None) -> Tensor:
     """Fill with 1 with probability ``p``, a number or a tensor that broadcasts to ``input``, else 0.
 
-    Raises RuntimeError for probabilities out of [0, 1]."""
+    Raises RuntimeError for probabilities out of [0, 1]; in a tensor on cuda they are not looked at."""
     dt = check_tensor("bernoulli_", input)
     if isinstance(p, Tensor):
+        either(input._a, p._a)
+        if is_host(p._a) and not is_host(input._a):  # a number beside a tensor of a device
+            _probabilities(p, ())
+            return _fill(input, "bernoulli", BernoulliBackward1, generator, float(p))
         array = _probabilities(p, input._a.shape)
         return _fill(input, "bernoulli_each", BernoulliBackward1, generator, array)
     if not 0 <= p <= 1:
@@ -205,12 +212,12 @@ def bernoulli_(input: Tensor, p: Any = 0.5, *, generator: Generator | None = Non
     return _fill(input, "bernoulli", BernoulliBackward2, generator, float(p))
 
 
-def _probabilities(p: Tensor, shape: Any) -> np.ndarray:
+def _probabilities(p: Tensor, shape: Any) -> Any:
     array = p._a
     dt = from_numpy_dtype(array.dtype)
     if not dt.is_floating_point:
         raise unsupported("bernoulli_tensor_cpu_p_", dt)
-    if array.size and not bool(((array >= 0) & (array <= 1)).all()):
+    if is_host(array) and array.size and not bool(((array >= 0) & (array <= 1)).all()):
         raise RuntimeError("Expected p_in >= 0 && p_in <= 1 to be true, but got false.  (Could this error "
                            "message be improved?  If so, please report an enhancement request to PyTorch.)")
     if array.shape != shape:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tritium.kernels import of
+from tritium.kernels import beside, of, on, on_host
 from tritium.tensor.device import as_available
 from tritium.tensor.dtype import as_dtype
 from tritium.tensor.graph import derivative, record, recording, wrap
@@ -196,9 +196,10 @@ def _repeated_index(repeats: Tensor, output_size: int | None) -> Any:
         raise RuntimeError("repeat_interleave only accept 1D vector as repeat")
     if counts.dtype not in (np.int64, np.int32):
         raise not_implemented("repeat_interleave_cpu", counts.dtype)
-    if (counts < 0).any():
+    many = on_host(counts)
+    if (many < 0).any():
         raise RuntimeError("repeats can not be negative")
-    index = np.repeat(np.arange(counts.size, dtype=counts.dtype), counts)
+    index = beside(counts).from_host(np.repeat(np.arange(many.size, dtype=many.dtype), many))
     if output_size is not None and output_size != index.size:
         raise RuntimeError("allocated size does not match required size")
     return index
@@ -253,7 +254,7 @@ def _triangle_indices(name: str, row: int, col: int, offset: int, dtype: Any, de
     if dt not in (np.int64, np.int32, np.int16, np.int8, np.uint8):
         raise not_implemented(name, dt)
     make = np.tril_indices if name == "tril_indices" else np.triu_indices
-    return wrap(np.stack(make(row, offset, col)).astype(dt))
+    return wrap(on(as_available(device)).from_host(np.stack(make(row, offset, col)).astype(dt)))
 
 
 def tril_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None,
@@ -277,6 +278,12 @@ def DiagEmbedBackward0(node: Any, grad: Tensor) -> Tensor:
     return diagonal(grad, *node.ctx)
 
 
+def _moved(ndim: int, d1: int, d2: int) -> tuple[int, ...]:
+    """The order of dimensions that puts the last two at ``d1`` and ``d2``."""
+    rest = iter(range(ndim - 2))
+    return tuple([ndim - 2 if d == d1 else ndim - 1 if d == d2 else next(rest) for d in range(ndim)])
+
+
 def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
     """The last dimension on a diagonal of two new dimensions, zero elsewhere.
 
@@ -286,9 +293,9 @@ def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -
     if d1 == d2:
         raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
     n = a.shape[-1] + abs(offset)
-    whole = np.zeros((*a.shape[:-1], n, n), a.dtype)
+    whole = beside(a).zeros((*a.shape[:-1], n, n), a.dtype)
     of(a).copy.diagonal_into(whole, a, offset)
-    r = wrap(of(a).copy.contiguous(np.moveaxis(whole, (-2, -1), (d1, d2))))
+    r = wrap(of(a).copy.contiguous(whole.transpose(_moved(whole.ndim, d1, d2))))
     if recording(input):
         record(r, DiagEmbedBackward0, (input,), ctx=(offset, d1, d2))
     return r
@@ -385,7 +392,7 @@ def slice_scatter(input: Tensor, src: Tensor, dim: int = 0, start: int | None = 
 @derivative
 def TraceBackward0(node: Any, grad: Tensor) -> Tensor:
     shape = node.ctx
-    return expand(grad, shape) * wrap(np.eye(*shape, dtype=grad._a.dtype))
+    return expand(grad, shape) * wrap(beside(grad._a).eye(*shape, grad._a.dtype))
 
 
 def trace(input: Tensor) -> Tensor:
@@ -430,10 +437,10 @@ def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> T
     if r < 0:
         raise RuntimeError(f"Expect a non-negative number, but got {r}")
     if r == 0:
-        return wrap(np.empty((0,), input._a.dtype))
+        return wrap(beside(input._a).empty((0,), input._a.dtype))
     choose = combinations_with_replacement if with_replacement else index_combinations
     chosen = np.array(list(choose(range(input._a.size), r)), np.int64).reshape(-1, r)
-    return stack([index_select(input, 0, wrap(np.ascontiguousarray(chosen[:, i]))) for i in range(r)], 1)
+    return stack([index_select(input, 0, wrap(beside(input._a).from_host(chosen[:, i]))) for i in range(r)], 1)
 
 
 def kron(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tritium.kernels import of
+from tritium.kernels import beside, of
 from tritium.tensor import dtype as dtypes
 from tritium.tensor.dtype import as_dtype, from_numpy_dtype
 from tritium.tensor.grad_mode import mode
@@ -167,7 +167,7 @@ def _prod_backward(grad: Tensor, x: Tensor, dims: tuple[int, ...], keepdim: bool
     """g times the product of all other elements, also where elements are zero."""
     shape = x._a.shape
     g = restore(grad, dims, keepdim, shape)
-    if not (x._a == 0).any():
+    if int(x.count_nonzero()) == x.numel():
         return g * prod_over(x, dims) / x
     moved = x.movedim(dims, tuple(range(-len(dims), 0))) if dims else x
     flat = moved.reshape((*moved._a.shape[:moved.ndim - len(dims)], -1)) if dims else x.reshape((*shape, 1))
@@ -193,8 +193,8 @@ def prod_over(x: Tensor, dims: tuple[int, ...]) -> Tensor:
 @derivative
 def ProdBackward0(node: Any, grad: Tensor) -> Tensor:
     (x,) = node.unpack()
-    if not mode.enabled and np.count_nonzero(x._a == 0) > 1:
-        return wrap(np.zeros(x._a.shape, x._a.dtype))
+    if not mode.enabled and x.numel() - int(x.count_nonzero()) > 1:
+        return wrap(beside(x._a).zeros(x._a.shape, x._a.dtype))
     return _prod_backward(grad, x, *node.ctx)
 
 
@@ -430,7 +430,7 @@ def logsumexp(input: Tensor, dim: Any, keepdim: bool = False, *, out: Tensor | N
     a = x._a
     dims = wrap_dims(dim, a.ndim)
     k = of(a)
-    r = wrap(np.asarray(k.softmax.logsumexp(a, dims, keepdim), order="C"))
+    r = wrap(k.softmax.logsumexp(a, dims, keepdim))
     if recording(x):
         record(r, LogsumexpBackward0, (x,), saved=(x, r), ctx=(dims, keepdim))
     return done("logsumexp", r, out, input)

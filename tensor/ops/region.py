@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tritium.kernels import beside, is_host, of
 from tritium.tensor.graph import derivative, make_view, materialize, record, recording, wrap
 from tritium.tensor.layout import as_strided_array, contiguous_strides, element_strides, shape_of
 from tritium.tensor.storage import address_of, storage_elements
@@ -35,8 +36,20 @@ class Part:
     def _find(self) -> Any:
         return self.look(np.arange(math.prod(self.shape)).reshape(self.shape))
 
+    def window(self, a: Any) -> Any:
+        """The view of a contiguous array of the base's shape, where strides alone describe it; else None."""
+        return None
+
+    distinct = False  # no element of the base is seen twice
+
     def take(self, a: Any) -> Any:
         """The view's elements of an array of the base's shape."""
+        k = of(a)
+        seen = self.window(a if a.flags.c_contiguous else k.copy.contiguous(a))
+        if seen is not None:
+            return k.copy.contiguous(seen)
+        if not is_host(a):
+            return _take(k, a, self.index)
         flat, index = a.reshape(-1), self.index
         if flat.size == 0:
             return np.zeros(index.shape, a.dtype)
@@ -47,7 +60,14 @@ class Part:
 
     def put(self, a: Any) -> Any:
         """An array of the base's shape with the view's elements added in, zero elsewhere."""
-        out = np.zeros(self.shape, a.dtype)
+        out = beside(a).zeros(self.shape, a.dtype)
+        seen = self.window(out) if self.distinct else None
+        if seen is not None:
+            of(a).copy.copy_into(seen, a)
+            return out
+        if not is_host(a):
+            _add(of(a), out, self.index, a)
+            return out
         index = self.index.reshape(-1)
         keep = index >= 0
         np.add.at(out.reshape(-1), index[keep], a.reshape(-1)[keep])
@@ -55,10 +75,37 @@ class Part:
 
     def clear(self, a: Any) -> Any:
         """A copy of an array of the base's shape with the view's elements set to zero."""
-        out = np.array(a, order="C")
+        out = of(a).copy.contiguous(a)
+        seen = self.window(out)
+        if seen is not None:
+            seen.fill(0)
+            return out
+        if not is_host(a):
+            index = np.unique(self.index)
+            where = beside(a).from_host(index[index >= 0])
+            of(a).index.index_fill_into(out.reshape(-1), 0, where, np.zeros((), a.dtype))
+            return out
         index = self.index.reshape(-1)
         out.reshape(-1)[index[index >= 0]] = 0
         return out
+
+
+def _take(k: Any, a: Any, index: Any) -> Any:
+    """The elements of a device's array at positions in its logical order; 0 where a position is negative."""
+    if a.size == 0:
+        return beside(a).zeros(index.shape, a.dtype)
+    out = k.index.take(a, beside(a).from_host(index.clip(0)))
+    if (index < 0).any():
+        k.index.masked_fill_into(out, beside(a).from_host(index < 0), np.zeros((), a.dtype))
+    return out
+
+
+def _add(k: Any, out: Any, index: Any, a: Any) -> None:
+    """``a`` added to a device's array at positions in its logical order, but for negative ones."""
+    index = index.reshape(-1)
+    keep = np.flatnonzero(index >= 0)
+    source = k.index.index_select(a.reshape(-1), 0, beside(a).from_host(keep))
+    k.index.index_add_into(out.reshape(-1), 0, beside(a).from_host(index[keep]), source)
 
 
 class Region(Part):
@@ -72,6 +119,20 @@ class Region(Part):
         self.strides, self.view_strides = element_strides(base), element_strides(view)
         self.start = (address_of(view) - address_of(base)) // base.itemsize if view.size and base.size else 0
         self._index = None
+        self.plain = base.size > 0 and view.size > 0 and self.strides == contiguous_strides(self.shape) and (
+            self.start >= 0 and self.start + sum(
+                (n - 1) * s for n, s in zip(self.view_shape, self.view_strides, strict=True)) < math.prod(self.shape))
+        reach = 0  # how far the faster dimensions go: each dimension has to step over it
+        self.distinct = True
+        for s, n in sorted((s, n) for n, s in zip(self.view_shape, self.view_strides, strict=True) if n > 1):
+            if s <= reach:
+                self.distinct = False
+            reach += (n - 1) * s
+
+    def window(self, a: Any) -> Any:
+        if not self.plain:
+            return None
+        return as_strided_array(a.reshape(-1), self.view_shape, self.view_strides, self.start)
 
     def _find(self) -> Any:
         where = self._offsets(self.view_shape, self.view_strides) + self.start

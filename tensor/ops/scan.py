@@ -4,12 +4,14 @@ https://docs.pytorch.org/docs/stable/generated/torch.cumsum.html
 """
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from tritium.kernels import of
 from tritium.tensor import return_types
+from tritium.tensor.creation import arange
 from tritium.tensor.dtype import as_dtype
 from tritium.tensor.grad_mode import is_grad_enabled
 from tritium.tensor.graph import derivative, record, recording, wrap
@@ -62,16 +64,16 @@ def CumprodBackward0(node: Any, grad: Tensor) -> Tensor:
     d = node.ctx
     if x._a.ndim == 0:
         return grad
-    zero = x._a == 0
+    zero = x == 0
     if not zero.any():
         return _reversed_cumsum(grad * r, d) / x
     if is_grad_enabled():
         return _cumprod_backward_by_element(grad, x, d)
     # Behind the first zero only that element has a gradient: the products with it left out.
-    count = np.cumsum(zero, axis=d)
-    first = wrap(zero & (count == 1))
+    count = cumsum(zero, d)
+    first = zero.logical_and(count == 1)
     rest = _reversed_cumsum(grad * cumprod(x.masked_fill(first, 1.0), d), d)
-    before = (_reversed_cumsum(grad * r, d) / x).masked_fill(wrap(count > 0), 0.0)
+    before = (_reversed_cumsum(grad * r, d) / x).masked_fill(count > 0, 0.0)
     return before + rest * first
 
 
@@ -108,7 +110,7 @@ def LogcumsumexpBackward0(node: Any, grad: Tensor) -> Tensor:
     size = grad.abs().log()
 
     def part(mask: Tensor) -> Tensor:
-        logs = size.masked_fill(mask.logical_not(), -np.inf) - r
+        logs = size.masked_fill(mask.logical_not(), -math.inf) - r
         return (logcumsumexp(logs.flip(d), d).flip(d) + x).exp()
 
     return part(grad > 0) - part(grad < 0)
@@ -117,10 +119,11 @@ def LogcumsumexpBackward0(node: Any, grad: Tensor) -> Tensor:
 def _logcumsumexp_backward_by_pairs(grad: Tensor, x: Tensor, r: Tensor, d: int) -> Tensor:
     """The same for every pair (k, i), which can be differentiated where a gradient is 0."""
     n = x._a.shape[d]
-    later = np.arange(n)[:, None] <= np.arange(n)
+    place = arange(n, device=x.device)
+    later = place.unsqueeze(-1) <= place
     inner, outer, g = x.movedim(d, -1), r.movedim(d, -1), grad.movedim(d, -1)
-    keep = later & np.isfinite(inner._a)[..., :, None]
-    pairs = (inner.unsqueeze(-1) - outer.unsqueeze(-2)).masked_fill(wrap(~keep), -np.inf).exp()
+    keep = later.logical_and(inner.isfinite().unsqueeze(-1))
+    pairs = (inner.unsqueeze(-1) - outer.unsqueeze(-2)).masked_fill(keep.logical_not(), -math.inf).exp()
     return (pairs * g.unsqueeze(-2)).sum(-1).movedim(-1, d)
 
 

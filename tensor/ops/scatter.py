@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from tritium.kernels import of
+from tritium.kernels import beside, of
 from tritium.tensor.grad_mode import is_grad_enabled
 from tritium.tensor.graph import bump, check_inplace, derivative, finish_inplace, record, recording, wrap
 from tritium.tensor.layout import broadcast_shapes, wrap_dim
 from tritium.tensor.ops.arguments import check_tensor, fill_value, not_implemented
 from tritium.tensor.ops.out import write_out
 from tritium.tensor.ops.view import expand, scatter_basic
+from tritium.tensor.storage import may_share_memory
 from tritium.tensor.tensor import Tensor
 
 METHODS = ["gather", "scatter", "scatter_add", "scatter_reduce", "take_along_dim"]
@@ -30,7 +31,7 @@ def changed(input: Tensor, here: bool, write: Callable[[Any], None], kind: Any =
     recorded = recording(*inputs)
     if here:
         check_inplace(input)
-        shared = [t._a for t in inputs[1:] if np.may_share_memory(input._a, t._a)]
+        shared = [t._a for t in inputs[1:] if may_share_memory(input._a, t._a)]
         if input._a.flags.c_contiguous and any(s.flags.c_contiguous for s in shared):
             raise RuntimeError("unsupported operation: some elements of the input tensor and the written-to tensor "
                                "refer to a single memory location. Please clone() the tensor before performing the "
@@ -139,8 +140,8 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None, *, ou
     size = input._a.shape[d] if n else 1
     rest = broadcast_shapes(input._a.shape[:d] + (1,) + input._a.shape[d + 1:], i.shape[:d] + (1,) + i.shape[d + 1:])
     x = expand(input, rest[:d] + (size,) + rest[d + 1:]) if n else input
-    wrapped = np.remainder(i, max(size, 1))
-    index = wrap(np.broadcast_to(wrapped, rest[:d] + i.shape[d:d + 1] + rest[d + 1:]) if n else wrapped)
+    wrapped = indices.remainder(max(size, 1))
+    index = expand(wrapped, rest[:d] + i.shape[d:d + 1] + rest[d + 1:]) if n else wrapped
     return gather(x, d, index, out=out)
 
 
@@ -173,7 +174,7 @@ def _scatter(input: Tensor, dim: int, index: Tensor, src: Any, value: Any, reduc
     if reduce is not None:
         how = "sum" if reduce == "add" else "prod"
         if recording(input) or tensor and recording(src):
-            whole = src if tensor else wrap(np.broadcast_to(s, i.shape))
+            whole = src if tensor else wrap(beside(i).full(i.shape, s, s.dtype))
             return _scatter_reduce(input, d, index, whole, how, True, here)
         return changed(input, here, lambda out: k.scatter_reduce_into(out, d, i, s, how),
                        inputs=(input, src) if tensor else (input,))

@@ -153,8 +153,8 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0, *, out
         raise RuntimeError(f"torch.histogram(): bins must be > 0, but got {bins} for dimension 0")
     low, high = float(min), float(max)
     if low == high and a.size:
-        wide = a.astype(np.float64)
-        low, high = float(wide.min()), float(wide.max())
+        k, every = of(a).reduce, tuple(range(a.ndim))
+        low, high = float(k.amin(a, every, False)), float(k.amax(a, every, False))
     if low == high:
         low, high = low - 1, high + 1
     if not (math.isfinite(low) and math.isfinite(high)):
@@ -177,7 +177,7 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
         raise not_implemented("bincount_cpu", a.dtype)
     if minlength < 0:
         raise RuntimeError("minlength should be >= 0")
-    if a.ndim != 1 or (a.size and a.min() < 0):
+    if a.ndim != 1 or (a.size and float(of(a).reduce.amin(a, (0,), False)) < 0):
         raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
     if weights is not None and weights._a.shape != a.shape:
         raise RuntimeError("weights should be 1-d and have the same length as input")
@@ -201,5 +201,5 @@ def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, inve
         raise RuntimeError("Unsupported input type encountered for isin(): Bool")
     a, tests = cast_operands(dt, elements, test_elements)
     found = of(a).sort.isin(a, tests)
-    r = wrap(~found if invert else found)
+    r = wrap(of(found).pointwise.unaries["logical_not"](found) if invert else found)
     return r if out is None else write_out("isin", out, r)

@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from tritium.kernels import of
+from tritium.kernels import beside, of
 from tritium.tensor import return_types
+from tritium.tensor.creation import full_like
+from tritium.tensor.grad_mode import no_grad
 from tritium.tensor.graph import derivative, make_view, record, recording, wrap
 from tritium.tensor.layout import wrap_dim
 from tritium.tensor.ops import search
 from tritium.tensor.ops.arguments import not_implemented
+from tritium.tensor.ops.choice import where
 from tritium.tensor.ops.out import write_out
 from tritium.tensor.ops.scatter import gather, value_selecting_backward
 from tritium.tensor.ops.search import (  # noqa: F401  (one family: the methods are attached from here)
@@ -231,13 +234,13 @@ def _quantile(name: str, input: Tensor, q: Any, dim: int | None, keepdim: bool, 
     if number:
         if not 0 <= q <= 1:
             raise RuntimeError(f"{name}() q must be in the range [0, 1] but got {q:g}")
-        q = wrap(np.array(q, a.dtype))
+        q = wrap(beside(a).full((), q, a.dtype))
     qs = q._a
     if qs.ndim > 1:
         raise RuntimeError(f"{name}() q must be a scalar or 1D tensor")
     if qs.dtype != a.dtype:
         raise RuntimeError(f"{name}() q tensor must be same dtype as the input tensor")
-    if not number and not ((qs >= 0) & (qs <= 1)).all():
+    if not number and not bool((q >= 0).logical_and(q <= 1).all()):
         raise RuntimeError(f"{name}() q values must be in the range [0, 1]")
     if interpolation not in INTERPOLATIONS:
         raise RuntimeError(f"{name}() interpolation must be one of linear, lower, higher, midpoint or nearest, but got "
@@ -246,20 +249,11 @@ def _quantile(name: str, input: Tensor, q: Any, dim: int | None, keepdim: bool, 
     d = wrap_dim(dim, a.ndim) if dim is not None else 0
     x = input.reshape(-1) if dim is None or a.ndim == 0 else input.movedim(d, -1)
     ordered = sort(x, -1)[0]
-    s = ordered._a
-    bad = np.isnan(s)
-    last = (s.shape[-1] - bad.sum(-1, keepdims=True) - 1).clip(0) if ignore_nan else np.array(s.shape[-1] - 1)
-    rank = qs.reshape(-1) * last.astype(a.dtype)
-    if not ignore_nan:  # a row with nan gives nan, which is its last element
-        rank = np.where(bad.any(-1, keepdims=True), a.dtype.type(s.shape[-1] - 1), rank)
-    rank = np.broadcast_to(rank, (*s.shape[:-1], qs.size))
-    if interpolation in ("lower", "higher", "nearest"):
-        rank = {"lower": np.floor, "higher": np.ceil, "nearest": np.rint}[interpolation](rank)
-    below = np.trunc(rank)
-    r = gather(ordered, -1, wrap(below.astype(np.int64)))
-    if interpolation in ("linear", "midpoint"):
-        weight = wrap(rank - below if interpolation == "linear" else np.full_like(rank, 0.5))
-        r = r.lerp(gather(ordered, -1, wrap(np.ceil(rank).astype(np.int64))), weight)
+    with no_grad():
+        below, above, weight = _ranks(ordered.detach(), q.detach().reshape(-1), ignore_nan, interpolation)
+    r = gather(ordered, -1, below)
+    if above is not None:
+        r = r.lerp(gather(ordered, -1, above), weight)
     # the quantiles first, then the other dimensions
     shape = list(a.shape)
     if dim is None:
@@ -271,6 +265,25 @@ def _quantile(name: str, input: Tensor, q: Any, dim: int | None, keepdim: bool, 
             r = r.reshape((qs.size, *shape))
     r = make_view(r, r._a.reshape(r._a.shape[1:]) if qs.ndim == 0 else r._a.view(), SqueezeBackward4, r._a.shape)
     return r if out is None else write_out(name, out, r, input)
+
+
+def _ranks(ordered: Tensor, q: Tensor, ignore_nan: bool, interpolation: str) -> tuple[Tensor, Any, Any]:
+    """Between which elements of each sorted row the quantiles lie: (index below, index above, weight of that one); no
+    index above where there is nothing to interpolate."""
+    n = ordered._a.shape[-1]
+    bad = ordered.isnan()
+    if ignore_nan:
+        last = (n - 1 - bad.sum(-1, keepdim=True)).clamp(min=0).to(ordered.dtype)
+        rank = q * last
+    else:  # a row with nan gives nan, which is its last element
+        rank = where(bad.any(-1, keepdim=True), float(n - 1), q * float(n - 1))
+    if interpolation in ("lower", "higher", "nearest"):
+        rank = {"lower": rank.floor, "higher": rank.ceil, "nearest": rank.round}[interpolation]()
+    below = rank.trunc()
+    if interpolation not in ("linear", "midpoint"):
+        return below.long(), None, None
+    weight = rank - below if interpolation == "linear" else full_like(rank, 0.5)
+    return below.long(), rank.ceil().long(), weight
 
 
 def quantile(input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear",

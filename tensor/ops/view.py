@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tritium.kernels import is_host, of
 from tritium.tensor.dtype import as_dtype, from_numpy_dtype
 from tritium.tensor.dtype import dtype as DType
 from tritium.tensor.graph import (
@@ -63,9 +64,11 @@ def AliasBackward0(node: Any, grad: Tensor) -> Tensor:
 
 
 def try_view(a: Any, shape: tuple[int, ...]) -> Any:
-    """A NumPy view of this shape, or None when the strides do not allow one."""
+    """A view of this shape, or None when the strides do not allow one."""
     if a.flags.c_contiguous:
         return a.reshape(shape)
+    if not isinstance(a, np.ndarray):
+        return a.as_shape(shape)
     v = a.view()
     try:
         v.shape = shape
@@ -411,11 +414,9 @@ def broadcast_array(a: Any, shape: tuple[int, ...]) -> Any:
     extra = len(shape) - a.ndim
     strides = [0] * extra + [0 if h == 1 and n != 1 else s
                              for n, h, s in zip(shape[extra:], a.shape, a.strides, strict=True)]
-    if 0 in shape:
-        return np.ndarray(shape, a.dtype, np.empty(0, a.dtype), 0, strides)
-    if a.flags.c_contiguous and a.dtype.kind != "V":
+    if type(a) is np.ndarray and a.size and 0 not in shape and a.flags.c_contiguous and a.dtype.kind != "V":
         return np.ndarray(shape, a.dtype, a, 0, strides)
-    return np.lib.stride_tricks.as_strided(a, shape, strides)
+    return of(a).memory.strided(a, shape, tuple(strides))
 
 
 def expand_as(input: Tensor, other: Tensor) -> Tensor:
@@ -519,10 +520,12 @@ def view_as_real(input: Tensor) -> Tensor:
     a = input._a
     if a.dtype.kind != "c":
         raise RuntimeError("view_as_real is only supported for complex tensors")
-    part = np.dtype(f"f{a.itemsize // 2}")
     shape, strides = (*a.shape, 2), (*a.strides, a.itemsize // 2)
-    v = np.lib.stride_tricks.as_strided(a.real, shape, strides) if a.size else np.empty(shape, part)
-    return make_view(input, v, ViewAsRealBackward0)
+    if is_host(a):
+        parts = a.real if a.size else a.real.reshape(-1)[:0]
+    else:
+        parts = a.look(a.ptr, a.shape, a.strides, np.dtype(f"f{a.itemsize // 2}"))
+    return make_view(input, of(parts).memory.strided(parts, shape, strides), ViewAsRealBackward0)
 
 
 def view_as_complex(input: Tensor) -> Tensor:

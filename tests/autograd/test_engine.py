@@ -121,7 +121,7 @@ def test_changes_of_saved_tensors_are_noticed(change):
     y = x * 1
     z = y * w
     change(y)
-    with pytest.raises(RuntimeError, match=r"modified by an inplace operation: \[torch.DoubleTensor \[2\]\].* is at version 1; "
+    with pytest.raises(RuntimeError, match=r"modified by an inplace operation: \[torch.(cuda.)?DoubleTensor \[2\]\].* is at version 1; "
                                            "expected version 0 instead"):
         z.sum().backward()
 

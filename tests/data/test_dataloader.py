@@ -214,6 +214,16 @@ def test_options_are_fixed():
         DataLoader([], shuffle=True)
 
 
+@pytest.mark.cuda_only
+def test_batches_are_pinned():
+    Pair = namedtuple("Pair", "x y")
+    rows = [Pair(tritium.ones(2), {"k": [tritium.zeros(1), "text"]}) for _ in range(3)]
+    for batch in DataLoader(rows, batch_size=2, pin_memory=True):
+        assert type(batch) is Pair and batch.x.is_pinned() and batch.y["k"][0].is_pinned()
+        assert batch.x.to("cuda", non_blocking=True).sum() == batch.x.numel()
+
+
+@pytest.mark.cpu_only(reason="there is a device")
 def test_pin_memory_warns():
     loader = DataLoader(range(2), pin_memory=True)
     with pytest.warns(UserWarning, match="'pin_memory' argument is set as true but no accelerator is found"):

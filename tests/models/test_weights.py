@@ -10,6 +10,8 @@ from tritium.models import MobileNet_V2_Weights, ResNet18_Weights, ResNet50_Weig
 from tritium.models.weights import read_checkpoint
 from tritium.tensor.serialization import save_safetensors
 
+pytestmark = pytest.mark.cpu_only(reason="files and their names")
+
 
 @pytest.fixture(scope="module")
 def state():

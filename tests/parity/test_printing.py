@@ -8,6 +8,8 @@ import tritium
 from tritium.tensor.graph import wrap
 from tritium.tensor.printing import printoptions
 
+pytestmark = pytest.mark.cpu_only(reason="the text of CPU tensors")
+
 torch = pytest.importorskip("torch")
 
 DTYPES = ["float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool",

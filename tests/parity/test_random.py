@@ -5,6 +5,8 @@ import pytest
 import tritium
 from tritium.tensor.graph import wrap
 
+pytestmark = pytest.mark.cpu_only(reason="PyTorch's CPU numbers")
+
 torch = pytest.importorskip("torch")
 
 

@@ -241,7 +241,7 @@ def test_a_loss_that_is_no_number(capsys, folder, tmp_path):
 
 
 @pytest.mark.parametrize(("arguments", "text"), [
-    (["--device", "cuda"], "cuda are not implemented"), (["--device", "tpu"], "tpu"), (["--lr", "-1"], "positive"),
+    (["--device", "cuda"], "Found no NVIDIA driver"), (["--device", "tpu"], "tpu"), (["--lr", "-1"], "positive"),
     (["--lr", "nan"], "positive"), (["--epochs", "0"], "--epochs"), (["--batch-size", "1.5"], "--batch-size"),
     (["--momentum", "1"], "--momentum"), (["--seed", "-1"], "--seed"), (["--optimizer", "adam"], "adam"),
     (["--schedule", "linear"], "linear"), (["--warmup", "99"], "warmup"), (["--resume"], "--out"),

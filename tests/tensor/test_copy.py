@@ -80,6 +80,7 @@ def test_conversions():
     assert y.grad.dtype is torch.float32 and not y.long().requires_grad
 
 
+@pytest.mark.cpu_only(reason="names the CPU")
 def test_to_parses_its_arguments():
     x = torch.ones(2)
     for same in (x.to(torch.float32), x.to("cpu"), x.to(torch.device("cpu"), torch.float32), x.to(x),
@@ -131,6 +132,10 @@ def test_resize_and_set():
     assert y.tolist() == [1, 1, 1]
     with pytest.raises(RuntimeError, match="cannot resize variables that require grad"):
         torch.ones(2, requires_grad=True).resize_(3)
+
+
+@pytest.mark.cpu_only(reason="memory shared with NumPy")
+def test_memory_that_numpy_holds_does_not_grow():
     held = torch.from_numpy(np.ones(2))
     with pytest.raises(RuntimeError, match="not resizable"):
         held.resize_(3)

@@ -84,6 +84,7 @@ def test_likes_keep_the_order_of_dimensions():
     assert torch.zeros_like(x, dtype=torch.int8).dtype is torch.int8 and torch.empty_strided((2, 3), (1, 2)).stride() == (1, 2)
 
 
+@pytest.mark.cpu_only(reason="memory shared with NumPy")
 def test_from_numpy_and_as_tensor_share():
     array = np.arange(6.0).reshape(2, 3)
     for t in (torch.from_numpy(array), torch.as_tensor(array), torch.asarray(array), torch.frombuffer(array, dtype=torch.float64)):
@@ -101,6 +102,7 @@ def test_from_numpy_and_as_tensor_share():
         torch.from_numpy([1])
 
 
+@pytest.mark.cpu_only(reason="names the CPU's types")
 def test_old_constructors():
     assert torch.Tensor(2, 3).shape == (2, 3) and torch.Tensor([1, 2]).tolist() == [1, 2] and torch.Tensor().shape == (0,)
     assert torch.FloatTensor([1, 2]).dtype is torch.float32 and torch.LongTensor([1.5]).tolist() == [1]

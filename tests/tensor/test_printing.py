@@ -8,6 +8,8 @@ import tritium
 from tritium.tensor.graph import wrap
 from tritium.tensor.printing import array_text, get_printoptions, printoptions, set_printoptions, with_suffixes
 
+pytestmark = pytest.mark.cpu_only(reason="the text of CPU tensors")
+
 INF, NAN = float("inf"), float("nan")
 
 

@@ -115,7 +115,7 @@ def test_what_is_saved_comes_back(new, tmp_path):
 @pytest.mark.parametrize("element", dtypes.ALL, ids=str)
 def test_every_dtype_is_saved(element):
     array = (np.arange(12) % 2).astype(element.np).reshape(3, 4)
-    for view in (array, array.T, array[1:, ::2], array[2, 3], array[:0]):
+    for view in (array, array.T, array[1:, ::2], array[2, 3, ...], array[:0]):
         found = from_bytes(save_bytes(wrap(view)))
         same(found, view)
         assert found.dtype is element
@@ -340,6 +340,7 @@ def test_safetensors(tmp_path):
     assert os.listdir(tmp_path) == ["w.safetensors", "w.bin"] or len(os.listdir(tmp_path)) == 2
 
 
+@pytest.mark.cpu_only(reason="files in host memory")
 def test_safetensors_errors(tmp_path):
     path = tmp_path / "w.safetensors"
     for bad in ({"a": 1}, {1: wrap(DATA)}):

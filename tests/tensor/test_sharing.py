@@ -13,6 +13,8 @@ import pytest
 
 import tritium as torch
 
+pytestmark = pytest.mark.cpu_only(reason="memory shared with NumPy")
+
 OPS = {
     "add_": lambda x: x.add_(1), "mul_": lambda x: x.mul_(torch.full((2, 3), 2.0)), "exp_": lambda x: x.exp_(),
     "sigmoid_": lambda x: x.sigmoid_(), "clamp_": lambda x: x.clamp_(0, 2), "pow_": lambda x: x.pow_(2),
