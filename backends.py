@@ -68,8 +68,8 @@ class Matmul:
 
 
 class Cudnn:
-    """Switches of convolutions, which cuDNN does not compute here: ``allow_tf32`` counts, ``enabled``, ``benchmark`` and
-    ``deterministic`` are kept and have no effect (every result is deterministic)."""
+    """Switches of convolutions, which cuDNN does not compute here: ``allow_tf32`` counts, ``enabled``, ``benchmark``
+    and ``deterministic`` are kept and have no effect (every result is deterministic)."""
 
     __slots__ = ("benchmark", "deterministic", "enabled")
 

@@ -1,6 +1,6 @@
 """Host cost of launching a kernel, in microseconds: ours beside Triton's own ways, in turn within one process.
 
-    python benchmarks/launch.py [--rounds 40] [--json FILE]
+    python benchmarks/launch.py [--rounds 200] [--json FILE]
 
 On a machine without a GPU it runs on the tests' stand-in for the driver, whose kernels do nothing: what is left is the
 host's work. One kernel with three arrays, one integer and one constant; the least of the rounds.
@@ -152,7 +152,7 @@ def ways() -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
     with_driver()

@@ -344,9 +344,9 @@ def _no_operator(name: str) -> Any:
     return operator
 
 
-for _name in ("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "floordiv", "mod", "pow", "neg",
-              "abs", "invert", "and", "or", "xor", "lt", "le", "gt", "ge", "eq", "ne", "iadd", "isub", "imul", "itruediv",
-              "matmul"):
+for _name in ("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "floordiv", "mod", "pow",
+              "neg", "abs", "invert", "and", "or", "xor", "lt", "le", "gt", "ge", "eq", "ne", "iadd", "isub",
+              "imul", "itruediv", "matmul"):
     setattr(DeviceArray, f"__{_name}__", _no_operator(f"__{_name}__"))
 DeviceArray.__hash__ = object.__hash__  # type: ignore[method-assign]
 

@@ -1,9 +1,9 @@
 """Arrays to and from other libraries without a copy, by DLPack and by NVIDIA's array interface.
 
 ``to_capsule`` describes an array for whoever takes it, ``from_capsule`` makes an array of what another library
-described. Both speak the first version of the protocol and 1.x ("dltensor" and "dltensor_versioned"), and know bfloat16, which
-``numpy`` and ``__cuda_array_interface__`` cannot say. Memory lives until its last user is done: the producer's array is
-kept until the consumer calls the deleter, and a consumer's array calls it when it goes.
+described. Both speak the first version of the protocol and 1.x ("dltensor" and "dltensor_versioned"), and know
+bfloat16, which ``numpy`` and ``__cuda_array_interface__`` cannot say. Memory lives until its last user is done: the
+producer's array is kept until the consumer calls the deleter, and a consumer's array calls it when it goes.
 
 On cuda both sides name the stream they work on, and the consumer's stream waits for the producer's.
 https://dmlc.github.io/dlpack/latest/c_api.html, https://data-apis.org/array-api/latest/design_topics/data_interchange.html

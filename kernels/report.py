@@ -36,7 +36,7 @@ TARGETS = ("sm_80", "sm_90", "gfx942")
 BOUNDS = Path(__file__).with_name("bounds.json")
 BOUNDED = ("registers", "instructions", "shared")
 SLACK = 0.1
-FORMAT = 2  # of cached figures
+FORMAT = 4  # of cached figures
 BATCH = 16  # kernels that a process reads at once
 MATRIX = {"sm_80": "HMMA IMMA DMMA", "sm_90": "HGMMA IGMMA QGMMA DMMA", "gfx942": "MFMA"}
 # registers of a multiprocessor, its shared memory, the warps it holds, the blocks it holds
@@ -46,8 +46,8 @@ LIMITS = {"sm_80": (65536, 167936, 64, 32), "sm_90": (65536, 233472, 64, 32)}
 @dataclass
 class Figures:
     """Of one kernel. ``loads``, ``stores``: how many instructions of each width in bits; ``matrix``: how many of each
-    kind; ``shared``: bytes; ``spills``: instructions (NVIDIA) or registers (AMD); ``occupancy``: the part of the warps
-    that a multiprocessor can hold."""
+    kind; ``shared``: bytes; ``spills``: instructions (NVIDIA) or vector registers (AMD, where scalar registers spill
+    into those); ``occupancy``: the part of the warps that a multiprocessor can hold."""
 
     registers: int
     spills: int
@@ -113,7 +113,7 @@ def figures(cases: list[Case], target: str) -> list[Figures | str]:
         except (ValueError, TypeError):
             found.append("")
         try:
-            made[len(found) - 1] = compiler.compile(*given) if nvidia else compiler.fresh(*given)
+            made[len(found) - 1] = compiler.fresh(*given)
         except Exception as error:
             found[-1] = f"{type(error).__name__}: {error}"
     read = read_nvidia(list(made.values()), target) if nvidia else map(read_amd, made.values())
@@ -142,19 +142,20 @@ def read_nvidia(made: list[Any], target: str) -> list[Figures]:
         def tool(name: str, *options: str) -> str:
             return subprocess.run([tools / name, *options, file], capture_output=True, text=True, check=True).stdout
 
-        registers = []
+        usages = []
         for m in made:
             file.write_bytes(m.image)
-            usage = re.search(r"REG:(\d+)", tool("cuobjdump", "-res-usage"))
+            usage = re.search(r"REG:(\d+) STACK:(\d+)", tool("cuobjdump", "-res-usage"))
             if usage is None:
                 raise RuntimeError(f"cuobjdump says no registers of {m.name}")
-            registers.append(int(usage[1]))
+            arrays = sum(int(n) + 7 & -8 for n in re.findall(r"\.local .*__local_depot\d+\[(\d+)\]", m.text))
+            usages.append((int(usage[1]), 0 < arrays >= int(usage[2])))
         codes = [code_of(m.image) for m in made]
         file.write_bytes(b"".join(codes))
         text = tool("nvdisasm", "-ndf", "-b", target.replace("_", "").upper() + "a" * (target >= "sm_90"))
     texts = split(text, [len(code) for code in codes])
-    return [figures_of_sass(t, n, m.shared, m.num_warps, target)
-            for t, n, m in zip(texts, registers, made, strict=True)]
+    return [figures_of_sass(t, registers, m.shared, m.num_warps, target, arrays)
+            for t, (registers, arrays), m in zip(texts, usages, made, strict=True)]
 
 
 def code_of(image: bytes) -> bytes:
@@ -180,12 +181,14 @@ def split(text: str, lengths: list[int]) -> list[str]:
     return ["\n".join(lines) for lines in parts]
 
 
-def figures_of_sass(code: str, registers: int, shared: int, num_warps: int, target: str) -> Figures:
-    """Figures of disassembled code."""
+def figures_of_sass(code: str, registers: int, shared: int, num_warps: int, target: str,
+                    arrays: bool = False) -> Figures:
+    """Figures of disassembled code. ``arrays``: its stack is no larger than its own arrays (those of libdevice's
+    trigonometric functions): an access of it is a spill only if it says so."""
     found = re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", code, re.M)
     while found and found[-1] in ("NOP", "BRA"):  # what fills the last line
         found.pop()
-    loads, stores, matrix, spills = Counter[str](), Counter[str](), Counter[str](), 0
+    loads, stores, matrix, local, reloads = Counter[str](), Counter[str](), Counter[str](), 0, 0
     for instruction in found:
         name, *marks = instruction.split(".")
         width = next((bits for mark, bits in (("U8", "8"), ("S8", "8"), ("U16", "16"), ("S16", "16"), ("64", "64"),
@@ -197,9 +200,11 @@ def figures_of_sass(code: str, registers: int, shared: int, num_warps: int, targ
         elif name in ("UTMALDG", "UTMASTG"):
             (loads if name == "UTMALDG" else stores)["TMA"] += 1
         elif name in ("LDL", "STL"):
-            spills += 1
+            local += 1
+            reloads += "LU" in marks  # a load that is the last use
         elif name.endswith("MMA"):
             matrix[name] += 1
+    spills = 0 if arrays and not reloads else local
     return Figures(registers, spills, shared, len(found), occupancy(registers, shared, num_warps, target),
                    dict(loads), dict(stores), dict(matrix))
 
@@ -232,7 +237,7 @@ def read_amd(made: Any) -> Figures:
     each = max(-(-registers // 8) * 8, 8)
     waves = 4 * min(8, 512 // each)  # of a compute unit's 32
     local = -(-max(made.shared, 1) // 512) * 512
-    return Figures(registers, note("vgpr_spill_count") + note("sgpr_spill_count"), made.shared, len(found),
+    return Figures(registers, note("vgpr_spill_count"), made.shared, len(found),
                    min(waves // made.num_warps, 65536 // local) * made.num_warps / 32,
                    dict(loads), dict(stores), dict(matrix))
 
@@ -380,7 +385,7 @@ def run(targets: list[str], families: list[str], out: str | None, check: bool, u
     wanted = [(name, target) for name, (_, case) in cases.items() for target in targets
               if not case.targets or target in case.targets]
     results = measure(wanted, cases)
-    if not check:
+    if not (check or update):
         print(table([row(name, target, f) for name, target, f in results if isinstance(f, Figures)]))
     if out:
         Path(out).write_text(json.dumps({"triton": triton.__version__, "figures": [

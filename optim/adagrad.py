@@ -46,7 +46,7 @@ class Adagrad(Optimizer):
         for p in params:
             state = self.state[p]
             if "sum" not in state:
-                state["step"] = tensor(0.0, dtype=counter_dtype())
+                state["step"] = tensor(0.0, dtype=counter_dtype(), device="cpu")
                 state["sum"] = full_like(p.detach(), group["initial_accumulator_value"])
 
     def step(self, closure: Closure = None) -> Any:

@@ -74,7 +74,8 @@ class NAdam(Optimizer):
             for p, step in zip(params, steps, strict=True):
                 state = self.state[p]
                 if not isinstance(state.get("mu_product"), Tensor):
-                    state["mu_product"] = tensor(float(state.get("mu_product", 1.0)), dtype=counter_dtype())
+                    state["mu_product"] = tensor(float(state.get("mu_product", 1.0)), dtype=counter_dtype(),
+                                                 device="cpu")
                 mu = beta1 * (1.0 - 0.5 * 0.96 ** (step * decay))
                 mu_next = beta1 * (1.0 - 0.5 * 0.96 ** ((step + 1) * decay))
                 state["mu_product"].mul_(mu)

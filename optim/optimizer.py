@@ -140,7 +140,7 @@ class Optimizer:
             state = self.state[p]
             step = state.get("step", 0.0)
             if not isinstance(step, Tensor):
-                step = state["step"] = tensor(float(step), dtype=counter_dtype())
+                step = state["step"] = tensor(float(step), dtype=counter_dtype(), device="cpu")
             found.append(step)
         return found
 
@@ -235,7 +235,7 @@ class Optimizer:
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over a state that ``state_dict`` gave; tensors are cast to the dtype and device of their parameter
-        (step counters and other single numbers stay as they are).
+        (step counters and other single numbers keep their dtype and are in host memory).
 
         Raises ValueError when the number of groups, or of parameters in a group, differs."""
         state_dict = state_dict.copy()
@@ -352,7 +352,7 @@ def _fit(param: Tensor, value: Any, key: Any) -> Any:
     """A piece of loaded state as this parameter needs it."""
     if isinstance(value, Tensor):
         if key in _NUMBERS:
-            return value
+            return value.cpu()
         if param.is_floating_point():
             return value.to(dtype=param.dtype, device=param.device)
         return value.to(device=param.device)

@@ -177,7 +177,7 @@ def array_of(data: Any, dt: Any = None, device: Any = cpu) -> Any:
             raise ValueError("given numpy array has byte order different from the native byte order. Conversion "
                              "between byte orders is currently not supported.")
         data = np.array(data, dtype=have, order="K", copy=True)
-        return on(device).from_host(data if dt is None or dt == have else _cast(data, dt))
+        return moved(data if dt is None or dt == have else _cast(data, dt), device)
     if isinstance(data, Tensor):
         a = data._a
         return moved(_cast(a if a.flags.c_contiguous else of(a).copy.contiguous(a), a.dtype if dt is None else dt),
@@ -285,7 +285,7 @@ def asarray(obj: Any, *, dtype: Any = None, device: Any = None, copy: bool | Non
 
 
 def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None) -> Tensor:
-    """A tensor over the memory of an object with ``__dlpack__`` (or a DLPack capsule): writing to one changes the other.
+    """A tensor over the memory of an object with ``__dlpack__``, or of a DLPack capsule: both see what is written.
 
     ``device``: where it is to be; ``copy``: True copies, False never does. Raises ValueError for a capsule that is used
     up, or when a copy would be needed and is not allowed; BufferError for dtypes and devices that are not supported.

@@ -28,7 +28,7 @@ from tritium.tensor.graph import (
     set_history,
     wrap,
 )
-from tritium.tensor.layout import dense_strides, element_strides
+from tritium.tensor.layout import broadcast_shapes, dense_strides, element_strides
 from tritium.tensor.ops.arguments import element, from_number
 from tritium.tensor.ops.parts import SelectBackward0, SliceBackward0, basic_view, scatter_basic
 from tritium.tensor.ops.pointwise import node_kind
@@ -261,7 +261,7 @@ def index(t: Tensor, key: tuple[Any, ...]) -> Tensor:
         r = of(a).index.index(a, key)
     except (IndexError, ValueError) as error:
         raise _shapes_error(key, error) from None
-    if r.ndim > 1 and is_host(r) and not (r.flags.c_contiguous and a.flags.c_contiguous):
+    if r.ndim > 1 and not (r.flags.c_contiguous and a.flags.c_contiguous):
         r = _arrange(a, key, r)
     out = wrap(r)
     if recording(t):
@@ -285,7 +285,8 @@ def _arrange(a: Any, key: tuple[Any, ...], r: Any) -> Any:
             indexed.extend(range(d, d + n))
         d += n
     together = indexed[-1] - indexed[0] + 1 == len(indexed)
-    places = np.broadcast_arrays(*arrays)
+    common = broadcast_shapes(*[x.shape for x in arrays])
+    places = [of(x).memory.broadcast_to(x, common) for x in arrays]
     lead = indexed[0] if together else 0
     rest = [i for i in range(a.ndim) if i not in indexed]
     strides = element_strides(a)
@@ -298,8 +299,10 @@ def _arrange(a: Any, key: tuple[Any, ...], r: Any) -> Any:
     wanted = dense_strides(r.shape, own, *others)
     if wanted == element_strides(r):
         return r
-    out = np.ndarray(r.shape, r.dtype, np.empty(r.size, r.dtype), 0, [s * r.itemsize for s in wanted])
-    np.copyto(out, r)
+    k = of(r)
+    flat = beside(r).empty((r.size,), r.dtype)
+    out = k.memory.dense_view(flat, r.shape, tuple([s * r.itemsize for s in wanted]))
+    k.copy.copy_into(out, r)
     return out
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from tritium.kernels import on, on_host
+from tritium.kernels import on_host
 from tritium.tensor import dtype as dtypes
 from tritium.tensor import graph
 from tritium.tensor.device import as_available
+from tritium.tensor.from_data import moved
 from tritium.tensor.layout import contiguous_strides
 from tritium.tensor.reader import CheckpointError
 from tritium.tensor.tensor import Tensor, new_tensor
@@ -209,7 +210,7 @@ def rebuild_tensor(kind: type[Tensor], array: Any, requires_grad: bool, attribut
                    place: str = "cpu") -> Tensor:
     """What ``Tensor.__reduce_ex__`` names: a leaf of class ``kind`` over an array of its own, on device ``place``."""
     t = new_tensor(kind)
-    t._a = array if place == "cpu" else on(as_available(place)).from_host(array)
+    t._a = array if place == "cpu" else moved(array, as_available(place))
     t._rg = requires_grad
     vars(t).update(attributes)
     return t

@@ -337,8 +337,8 @@ class Tensor(Methods):
                                    "the same size")
             if type(value._a) is not type(self._a):
                 raise RuntimeError(f"attempting to assign a gradient with device type '{value.device.type}' to a "
-                                   f"tensor with device type '{self.device.type}'. Please ensure that the gradient and the "
-                                   "tensor are on the same device")
+                                   f"tensor with device type '{self.device.type}'. Please ensure that the gradient and "
+                                   "the tensor are on the same device")
             if value._a.dtype != self._a.dtype:
                 from tritium.tensor.ops.arguments import TYPE_NAMES
 
@@ -616,8 +616,11 @@ class Tensor(Methods):
 
         graph.materialize(self)
         extra = {k: v for k, v in self.__dict__.items() if k not in STATE}
-        where = () if is_host(self._a) else (str(self.device),)
-        return rebuild_tensor, (type(self), np.array(on_host(self._a), order="K"), self._rg, extra, *where)
+        if is_host(self._a):
+            return rebuild_tensor, (type(self), np.array(self._a, order="K"), self._rg, extra)
+        from tritium.tensor.from_data import moved
+
+        return rebuild_tensor, (type(self), moved(self._a, devices.cpu), self._rg, extra, str(self.device))
 
 
 STATE = frozenset(("_a", "_vc", "_rg", "_edge", "_base", "_base_edge", "_grad", "_hooks", "_after_hooks", "_free",

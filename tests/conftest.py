@@ -104,7 +104,7 @@ def _missing(error: BaseException | None) -> str | None:
         if isinstance(error, NoKernel):
             text = str(error)
             return "complex numbers" if "complex" in text else text.partition(" has no Triton kernel")[0]
-        error = error.__cause__ or error.__context__
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return None
 
 

@@ -122,6 +122,22 @@ def prepare(weight: np.ndarray, groups: int = 1, scale: np.ndarray | None = None
 
 
 @quiet
+def folded(weight: np.ndarray, groups: int, bias: np.ndarray | None, bn: Any) -> tuple[Prepared, np.ndarray | None]:
+    """A weight made ready, and the bias that goes with it, with a batch norm folded in; both are copies.
+
+    ``bn``: None or (weight, bias, mean, var, eps), the first two may be None."""
+    if bn is None:
+        return prepare(weight, groups), None if bias is None else np.array(bias)
+    from tritium.kernels.reference.norm import affine
+
+    gamma, beta, mean, var, eps = bn
+    _, scale64, shift = affine(mean, var, gamma, beta, eps)
+    dtype = compute_dtype(weight.dtype)
+    shift = (shift if bias is None else shift + bias.astype(np.float64) * scale64).astype(dtype)
+    return prepare(weight, groups, scale64.astype(dtype)), shift
+
+
+@quiet
 def conv2d(
     x: np.ndarray,
     weight: np.ndarray | Prepared,

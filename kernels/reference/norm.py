@@ -112,10 +112,22 @@ def affine(
 
 @quiet
 def batch_norm_train(
-    x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float
+    x: np.ndarray,
+    weight: np.ndarray | None,
+    bias: np.ndarray | None,
+    eps: float,
+    running_mean: np.ndarray | None = None,
+    running_var: np.ndarray | None = None,
+    momentum: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(y, mean, invstd, var): x (N, C, *) normalized by its own statistics; those are float64, var biased."""
+    """(y, mean, invstd, var): x (N, C, *) normalized by its own statistics; those are float64, var biased. Running
+    statistics (with the unbiased variance) move by ``momentum``, in place."""
     mean, var = batch_stats(x)
+    if running_mean is not None:
+        update_running(running_mean, mean, momentum)
+    if running_var is not None:
+        count = x.size // x.shape[1]
+        update_running(running_var, var * (count / (count - 1)), momentum)
     invstd, scale, shift = affine(mean, var, weight, bias, eps)
     return batch_apply(x, scale, shift), mean, invstd, var
 

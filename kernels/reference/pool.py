@@ -163,6 +163,14 @@ def max_pool2d_taps(
     return taps
 
 
+def max_pool2d_with_taps(
+    x: np.ndarray, size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair
+) -> tuple[np.ndarray, np.ndarray]:
+    """``max_pool2d`` and ``max_pool2d_taps``."""
+    out = max_pool2d(x, size, kernel, stride, padding, dilation)
+    return out, max_pool2d_taps(x, out, kernel, stride, padding, dilation)
+
+
 def _windows(
     x: np.ndarray, rows: Line, columns: Line, p0: int, p1: int, OW: int
 ) -> Iterator[tuple[int, Any, np.ndarray]]:
@@ -261,7 +269,7 @@ def _divide(block: np.ndarray, divisors: Any, p0: int, p1: int) -> None:
 
 def _truncate(a: np.ndarray, b: Any, out: np.ndarray) -> None:
     """Integer division as C does it, towards zero."""
-    out[...] = np.sign(a) * (np.abs(a) // b)
+    out[...] = np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b))
 
 
 @quiet
@@ -384,7 +392,8 @@ def adaptive_max_pool2d(x: np.ndarray, size: Pair) -> tuple[np.ndarray, np.ndarr
 
 @quiet
 def index_scatter(dy: np.ndarray, indices: np.ndarray, size: Pair) -> np.ndarray:
-    """dy (N, C, OH, OW) added at flat positions of planes of ``size``; -> (N, C, *size)."""
+    """dy (N, C, OH, OW) added at the flat positions of planes of ``size`` that ``adaptive_max_pool2d`` gave;
+    -> (N, C, *size)."""
     N, C = dy.shape[:2]
     dx = np.zeros((N * C, size[0] * size[1]), compute_dtype(dy.dtype))
     plane, cells = np.arange(N * C)[:, None], indices.shape[2] * indices.shape[3]

@@ -344,10 +344,10 @@ def launcher_source(names: list[str], pattern: tuple[str, ...], pack: str) -> st
     everything = f"({', '.join(names)},)" if names else "()"
     key = ["_home.device"] + [f"{name}.dtype" for name in arrays]
     if arrays:
-        bits = " | ".join(f"(_ptr_{name} & 15 and {1 << i})" for i, name in enumerate(arrays))
-        key.append(f"({' or '.join(f'_ptr_{name} & 15' for name in arrays)}) and ({bits})")
+        bits = " | ".join(f"(_ptr_{name} % 16 and {1 << i})" for i, name in enumerate(arrays))
+        key.append(f"({' or '.join(f'_ptr_{name} % 16' for name in arrays)}) and ({bits})")
     for n in whole:  # integer_class(n)
-        key.append(f"({n} & 15 and ({ONE} if {n} == 1 else {PLAIN})) if not {n} >> 31 else _class({n})")
+        key.append(f"({n} % 16 and ({ONE} if {n} == 1 else {PLAIN})) if -1 < {n} < 2147483648 else _class({n})")
     strange = " or ".join(f"{name}.owner.home is not _home" for name in arrays) or "False"
     packed = "".join(f", _ptr_{name}" if kind == ARRAY else f", {name}"
                      for name, kind in zip(names, pattern, strict=True))

@@ -52,6 +52,8 @@ def joined(dims: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
     """(size, stride, stride of the result) sorted, fastest first, and joined."""
     if len(dims) < 2:
         return dims
+    if any(n == 0 for n, _, _ in dims):
+        return [(0, 1, 1)]  # nothing there: strides mean nothing
     dims.sort(key=lambda d: (abs(d[1]), abs(d[2])))
     out = [dims[0]]
     for n, s, o in dims[1:]:

@@ -24,9 +24,10 @@ _resets: list[Callable[[], None]] = []
 
 
 def block_size(itemsize: int, heavy: int = 1) -> int:
-    """Elements that one program works on, for dtypes up to this size; ``heavy``: as many times fewer, for ops that need
-    many registers."""
-    return _forced or (EMULATED_BLOCK if runtime.active().emulated else (2048 if itemsize <= 2 else 1024) // heavy)
+    """Elements that one program works on, for dtypes up to this size; ``heavy``: as many times fewer than 1024, for ops
+    that need many registers."""
+    return _forced or (EMULATED_BLOCK if runtime.active().emulated else 2048 if itemsize <= 2 and heavy == 1
+                       else 1024 // heavy)
 
 
 def force_block_size(n: int) -> None:

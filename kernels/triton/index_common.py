@@ -113,7 +113,7 @@ def segment(out: DeviceArray, outer: int, targets: int, inner: int, ids: DeviceA
         high = max(128 // many, 1)
     else:
         wide = min(power(columns), 128)
-        many = min(max(many, 4), 8) if op in ("sum", "mean") else 1
+        many = 4 if op in ("sum", "mean") else 1
         high = max(128 // wide, 1)
     blocks = -(-columns // wide)
     kernels.segments.bind(OP=op, INCLUDE=include, HEADS=heads, BT=high, BS=many, BC=wide)(

@@ -102,7 +102,8 @@ class Unary:
 
 def _unary_table() -> dict[str, Any]:
     table = {name: Unary(name, getattr(ops, name)) for name in """frac sqrt rsqrt exp exp2 expm1 log log2 log10 log1p
-        sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh sigmoid logit sinc deg2rad rad2deg""".split()}
+        asin acos atan sinh cosh tanh asinh acosh atanh sigmoid logit deg2rad rad2deg""".split()}
+    table |= {name: Unary(name, getattr(ops, name), heavy=2) for name in ("sin", "cos", "tan", "sinc")}
     table["reciprocal"] = Unary("reciprocal", ops.inverse)
     for name, op in {"neg": ops.neg, "abs": ops.absolute, "sign": ops.sign, "sgn": ops.sign, "relu": ops.relu,
                      "square": ops.square}.items():
@@ -390,7 +391,7 @@ NARROW = ("fp16", "bf16", "i1", "i8", "u8")
 def flat_case(name: str, op: Any, inputs: list[str], out: str, scalars: int = 0, kind: Any = None,
               heavy: int = 1, family: str = "pointwise") -> Case:
     """An op over aligned, contiguous arrays: ``inputs`` and ``out`` are types without the star. Two inputs at most."""
-    block = 2048 if all(t in NARROW for t in (*inputs, out)) else 1024
+    block = 2048 if all(t in NARROW for t in (*inputs, out)) and heavy == 1 else 1024
     types = {k: "*" + t for k, t in zip("xy", inputs, strict=False)} | {"out": "*" + out, "n": "i64"}
     aligned = tuple(k for k in types if k != "n")
     constants: dict[str, Any] = {"OP": op, "SPREAD": 0, "BLOCK": block // heavy}
@@ -467,4 +468,6 @@ def cases() -> Iterator[Case]:
     for name in ("pow", "atan2", "logaddexp", "nextafter", "floor_divide"):
         yield flat_case(name, binaries[name].op, ["fp32", "fp32"], "fp32")
     for name in ("log", "sin", "expm1", "sqrt", "isfinite"):
-        yield flat_case(name, unaries[name].floating, ["fp32"], "i1" if name == "isfinite" else "fp32")
+        yield flat_case(name, unaries[name].floating, ["fp32"], "i1" if name == "isfinite" else "fp32",
+                        heavy=unaries[name].heavy)
+    yield flat_case("cos", unaries["cos"].floating, ["bf16"], "bf16", heavy=unaries["cos"].heavy)

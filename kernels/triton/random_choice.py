@@ -241,7 +241,7 @@ def _block(n: int, real: int) -> int:
 
 def _with_replacement(stream: Stream, p: DeviceArray, out: DeviceArray, rows: int, n: int, samples: int) -> None:
     total = empty((rows, n), np.int64, p.device)
-    cumulate.bind(BLOCK=_block(n, 1024), **philox.EXACT)(rows, 1, 1, p, total, n)
+    cumulate.bind(BLOCK=_block(n, 1024), num_warps=8, **philox.EXACT)(rows, 1, 1, p, total, n)
     seed, offset = stream.take(rows * 2 * (samples + 1 & -2))
     block = _block(samples, 256)
     parts = -(-samples // block)
@@ -329,7 +329,7 @@ def cases() -> Iterator[Case]:
         yield Case(f"multinomial keys {dtype}", race_keys, {**keys, **sizes}, {"WIDE": wide, "BLOCK": 1024},
                    ("p", "keys"), **plain)
         yield Case(f"multinomial cumulate {dtype}", cumulate, {"p": f"*{dtype}", "total": "*i64", "n": "i64"},
-                   {"BLOCK": 1024}, ("p", "total"), **plain)
+                   {"BLOCK": 1024}, ("p", "total"), num_warps=8, **plain)
         yield Case(f"weights check {dtype}", look, {"p": f"*{dtype}", "flags": "*i32", "n": "i64", "parts": "i64"},
                    {"BLOCK": 1024, "PART": PART}, ("p", "flags"))
     for dtype in ("fp32", "fp64"):

@@ -114,8 +114,8 @@ erf = Unary("erf", erf_of)
 erfc = Unary("erfc", erfc_of)
 erfinv = Unary("erfinv", erfinv_of)
 lgamma = Unary("lgamma", lgamma_of)
-digamma = Unary("digamma", digamma_of, heavy=4)
-_trigamma = Unary("polygamma", trigamma_of, heavy=4)
+digamma = Unary("digamma", digamma_of, heavy=8)
+_trigamma = Unary("polygamma", trigamma_of, heavy=8)
 
 
 def polygamma(n: int, x: Any) -> Any:
@@ -123,7 +123,7 @@ def polygamma(n: int, x: Any) -> Any:
     if n == 1:
         return _trigamma(x)
     factor = (-1.0) ** (n + 1) * math.factorial(n)
-    return elementwise(polygamma_of, (x,), (n + 1.0, factor), x.dtype, None, tl.float64, heavy=4)
+    return elementwise(polygamma_of, (x,), (n + 1.0, factor), x.dtype, None, tl.float64, heavy=8)
 
 
 def cases() -> Iterator[Case]:
@@ -131,6 +131,6 @@ def cases() -> Iterator[Case]:
     for name, op in (("erf", erf_of), ("erfc", erfc_of), ("erfinv", erfinv_of), ("lgamma", lgamma_of),
                      ("digamma", digamma_of), ("trigamma", trigamma_of)):
         for dtype in ("fp32", "bf16", "fp64") if name == "erf" else ("fp32",):
-            heavy = 4 if op in (digamma_of, trigamma_of) else 1
+            heavy = 8 if op in (digamma_of, trigamma_of) else 1
             yield flat_case(name, op, [dtype], dtype, heavy=heavy, family="special")
-    yield flat_case("polygamma", polygamma_of, ["fp32"], "fp32", 2, tl.float64, heavy=4, family="special")
+    yield flat_case("polygamma", polygamma_of, ["fp32"], "fp32", 2, tl.float64, heavy=8, family="special")

@@ -12,6 +12,8 @@ from typing import Any
 from tritium.tensor.from_data import tensor
 from tritium.tensor.grad_mode import no_grad
 from tritium.tensor.ops.join import stack
+from tritium.tensor.ops.optimizer import scale as fused_scale
+from tritium.tensor.ops.optimizer import total_norm as fused_norm
 from tritium.tensor.ops.reduce import vector_norm
 from tritium.tensor.tensor import Tensor
 
@@ -33,8 +35,9 @@ def get_total_norm(
     norm_type = float(norm_type)
     if not tensors:
         return tensor(0.0)
-    norms = [vector_norm(t, norm_type) for t in tensors]
-    total = vector_norm(stack(norms), norm_type)
+    total = fused_norm(tensors) if norm_type == 2 else None
+    if total is None:
+        total = vector_norm(stack([vector_norm(t, norm_type) for t in tensors]), norm_type)
     if error_if_nonfinite and not bool(total.isfinite()):
         raise RuntimeError(
             f"The total norm of order {norm_type} for gradients from `parameters` is non-finite, so it cannot be "
@@ -49,9 +52,11 @@ def clip_grads_with_norm_(
     parameters: Any, max_norm: float, total_norm: Tensor, foreach: bool | None = None
 ) -> None:
     """Scale the gradients of `parameters`, whose norm is `total_norm`, down to `max_norm`, in place."""
-    scale = (float(max_norm) / (total_norm + 1e-6)).clamp(max=1.0)
-    for grad in _gradients(parameters):
-        grad.mul_(scale)
+    factor = (float(max_norm) / (total_norm + 1e-6)).clamp(max=1.0)
+    grads = _gradients(parameters)
+    if not fused_scale(grads, factor):
+        for grad in grads:
+            grad.mul_(factor)
 
 
 @no_grad()

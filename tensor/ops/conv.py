@@ -71,8 +71,8 @@ def _bias_grad(grad: Tensor) -> Tensor:
 
 def _convolve(x: Tensor, w: Tensor, bias: Tensor | None, s: Setting) -> Tensor:
     """y = conv(x, w) + bias."""
-    kernel = either(x._a, w._a).conv
     needed = (x, w) if bias is None else (x, w, bias)
+    kernel = either(*[t._a for t in needed]).conv
     if recording(*needed):
         array = kernel.conv2d(_plane(x), _plane(w), None if bias is None else bias._a, *s)
         out = _result(array, x, x, w)
@@ -322,7 +322,7 @@ def conv_bn_act(
     s = setting_of("conv2d", 2, x, weight, bias, stride, padding, dilation, groups)
     image = x if x._a.ndim == 4 else x.unsqueeze(0)
     w, b = conv_weights.ready(weight, bias, bn, groups)
-    array = either(x._a, weight._a).conv.conv2d(
+    array = either(x._a, weight._a, *(() if bias is None else (bias._a,))).conv.conv2d(
         image._a, w, b, *s, residual=None if residual is None else residual._a, activation=activation
     )
     out = _result(array, image, image, weight)

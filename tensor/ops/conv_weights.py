@@ -13,7 +13,7 @@ from weakref import ref
 
 import numpy as np
 
-from tritium.kernels import of
+from tritium.kernels import is_host, of
 from tritium.tensor.graph import memory_of
 from tritium.tensor.tensor import Tensor
 
@@ -26,7 +26,7 @@ class _State:
     def __init__(self, t: Tensor) -> None:
         memory = memory_of(t)
         self.array, self.writes = t._a, memory.writes
-        self.copy = np.array(t._a) if memory.held else None
+        self.copy = np.array(t._a) if memory.held and is_host(t._a) else None
 
     def holds(self, t: Tensor) -> bool:
         """Whether ``t`` is as it was."""
@@ -35,7 +35,7 @@ class _State:
             return False
         if not memory.held:
             return True
-        # Shared only since: what was read before cannot be told from what is there now.
+        # Shared only since, or on a device: what was read before cannot be told from what is there now.
         return self.copy is not None and _same_bytes(self.copy, t._a)
 
 
@@ -70,24 +70,10 @@ def ready(weight: Tensor, bias: Tensor | None, bn: Any, groups: int) -> tuple[An
             return entry.prepared, entry.bias
     number = id(weight)
     states = [_State(t) for t in sources]
-    prepared, b = _make(weight, bias, bn, groups)
+    norm = None if bn is None else (*[_array(t) for t in bn[:4]], bn[4])
+    prepared, b = of(weight._a).conv.folded(weight._a, groups, _array(bias), norm)
     _entries[number] = _Entry(ref(weight, lambda gone: _entries.pop(number, None)), key, states, prepared, b)
     return prepared, b
-
-
-def _make(weight: Tensor, bias: Tensor | None, bn: Any, groups: int) -> tuple[Any, Any]:
-    kernel = of(weight._a)
-    b = None if bias is None else bias._a
-    if bn is None:
-        scale = None
-        b = None if b is None else np.array(b)
-    else:
-        gamma, beta, mean, var, eps = bn
-        _, scale64, shift = kernel.norm.affine(mean._a, var._a, _array(gamma), _array(beta), eps)
-        dtype = kernel.conv.compute_dtype(weight._a.dtype)
-        scale = scale64.astype(dtype)
-        b = (shift if b is None else shift + b.astype(np.float64) * scale64).astype(dtype)
-    return kernel.conv.Prepared(weight._a, groups, True, scale), b
 
 
 def _array(t: Tensor | None) -> Any:

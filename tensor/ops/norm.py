@@ -117,11 +117,11 @@ def batch_norm(
     kernel = of(a).norm
     mean = invstd = None
     if training and a.size:
-        y, mean, invstd, var = kernel.batch_norm_train(a, _array(weight), _array(bias), eps)
-        count = a.size // channels
-        for t, new in ((running_mean, mean), (running_var, var * (count / (count - 1)))):
+        y, mean, invstd, _ = kernel.batch_norm_train(
+            a, _array(weight), _array(bias), eps, _array(running_mean), _array(running_var), momentum
+        )
+        for t in (running_mean, running_var):
             if t is not None:
-                kernel.update_running(t._a, new, momentum)
                 memory_of(t).writes += 1  # PyTorch does not count this as a new version
     elif training:
         y = a.copy()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tritium import kernels
-from tritium.tensor.graph import bump
+from tritium.tensor.graph import bump, wrap
 from tritium.tensor.tensor import Tensor
 
 
@@ -40,3 +40,30 @@ def count(steps: Sequence[Tensor]) -> list[float]:
         bump(step)
         values.append(float(step._a))
     return values
+
+
+def total_norm(tensors: Sequence[Tensor]) -> Tensor | None:
+    """The Euclidean norm of all tensors as one vector, 0-d, in a launch or two; None where the tensors are not of one
+    real floating point dtype on one device that launches kernels."""
+    first = tensors[0]
+    if kernels.is_host(first._a) or not _alike(tensors):
+        return None
+    return wrap(kernels.of(first._a).optimizer.total_norm([t._a for t in tensors]))
+
+
+def scale(tensors: Sequence[Tensor], factor: Tensor) -> bool:
+    """Multiply tensors in place, outside the graph, by a tensor of no dimensions, in one launch. False, and nothing is
+    done, where ``total_norm`` would answer None or the factor is elsewhere or of another dtype."""
+    if not tensors or kernels.is_host(tensors[0]._a) or not _alike([*tensors, factor]):
+        return False
+    kernels.of(factor._a).optimizer.scale([t._a for t in tensors], factor._a)
+    for t in tensors:
+        bump(t)
+    return True
+
+
+def _alike(tensors: Sequence[Tensor]) -> bool:
+    """Whether all are of one real floating point dtype and on one device."""
+    first = tensors[0]
+    return first.is_floating_point() and all(
+        [t._a.dtype == first._a.dtype and t.device == first.device for t in tensors])

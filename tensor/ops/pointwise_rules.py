@@ -137,7 +137,7 @@ def binary_op(name: str, kind: str = "any", grad_a: Grad = None, grad_b: Grad = 
         r = new_tensor(Tensor)
         try:
             r._a = side(a, b)
-        except (ValueError, OverflowError, TypeError) as error:
+        except (ValueError, OverflowError, TypeError, NotImplementedError) as error:
             r._a = _explain(name, kind, input, other, a, b, error)
         if two:
             if r._a.ndim > 1 and not (a.flags.c_contiguous and (a.shape == r._a.shape or b.flags.c_contiguous)) and (
@@ -267,8 +267,11 @@ def _prepare(name: str, kind: str, input: Any, other: Any) -> tuple[Any, Any, An
 
 def _explain(name: str, kind: str, input: Any, other: Any, a: Any, b: Any, error: Exception) -> Any:
     """A kernel refused its operands: say why in PyTorch's words, or mend a number that wraps around."""
-    if isinstance(error, TypeError):
-        _prepare(name, kind, input, other)
+    if isinstance(error, (TypeError, NotImplementedError)):
+        try:
+            _prepare(name, kind, input, other)
+        except Exception as clear:
+            raise clear from None
         raise error
     if isinstance(error, OverflowError):
         a, b = cast_operands(result_type(input, other), input, other)

@@ -181,10 +181,12 @@ def max_pool2d(
 
 def _max_pool(x: Tensor, window: Window, with_indices: bool) -> tuple[Tensor, Any]:
     pool = of(x._a).pool
-    values = _result(pool.max_pool2d(x._a, window.out, *window.taps), x)
     indices = taps = None
     if with_indices or recording(x):
-        taps = pool.max_pool2d_taps(x._a, values._a, *window.taps)
+        out, taps = pool.max_pool2d_with_taps(x._a, window.out, *window.taps)
+    else:
+        out = pool.max_pool2d(x._a, window.out, *window.taps)
+    values = _result(out, x)
     if with_indices:
         indices = wrap(pool.max_pool2d_indices(taps, window.size, *window.taps))
     if recording(x):

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from tritium.kernels import of
+from tritium.kernels import is_host, of
+from tritium.tensor.device import device_of
+from tritium.tensor.from_data import moved
 from tritium.tensor.graph import Node, derivative, record, recording, wrap
 from tritium.tensor.layout import wrap_dim
 from tritium.tensor.ops.arguments import check_tensor, not_implemented
@@ -200,6 +202,9 @@ def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, inve
     if dt.category == 0:
         raise RuntimeError("Unsupported input type encountered for isin(): Bool")
     a, tests = cast_operands(dt, elements, test_elements)
+    if is_host(a) != is_host(tests):  # a number, or a 0-d tensor on the CPU, beside a tensor on cuda
+        place = device_of(tests if is_host(a) else a)
+        a, tests = moved(a, place), moved(tests, place)
     found = of(a).sort.isin(a, tests)
     r = wrap(of(found).pointwise.unaries["logical_not"](found) if invert else found)
     return r if out is None else write_out("isin", out, r)

@@ -6,6 +6,8 @@ import pytest
 
 import tritium
 
+pytestmark = pytest.mark.cpu_only(reason="loaders work on the CPU, with PyTorch's CPU numbers")
+
 torch = pytest.importorskip("torch")
 pytest.importorskip("torch.utils.data")
 

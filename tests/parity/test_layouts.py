@@ -91,7 +91,8 @@ def compare(compare_results, ops, dtype):
                     except Exception as error:
                         results.append(error)
             found = compare_results(*results)
-            if found:
+            hosts_alone = (name, layout) == ("long", "inf")  # floats out of range: what the processor gives
+            if found and not (hosts_alone and tritium.get_default_device().type == "cuda"):
                 wrong.append(f"{name} of {layout} {dtype}{found}")
     assert not wrong, "\n".join(wrong[:20])
 

@@ -5,6 +5,8 @@ import pytest
 import tritium
 from tritium import models
 
+pytestmark = pytest.mark.cpu_only(reason="PyTorch's CPU numbers, and networks too large to interpret")
+
 torch = pytest.importorskip("torch")
 tnn = torch.nn
 

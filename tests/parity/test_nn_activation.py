@@ -271,6 +271,7 @@ def test_integers():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.cpu_only(reason="PyTorch's CPU numbers")
 def test_rrelu_in_training(dtype):
     results = []
     for fw, functional in ((tritium, F), (torch, TF)):

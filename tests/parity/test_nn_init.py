@@ -5,6 +5,8 @@ import pytest
 
 import tritium
 
+pytestmark = pytest.mark.cpu_only(reason="PyTorch's CPU numbers")
+
 torch = pytest.importorskip("torch")
 
 LAYERS = """nn.Linear(7, 5)

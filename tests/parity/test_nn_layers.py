@@ -289,6 +289,7 @@ def test_one_hot():
 
 
 @pytest.mark.parametrize("name", ["Dropout", "Dropout1d", "Dropout2d", "AlphaDropout"])
+@pytest.mark.cpu_only(reason="PyTorch's CPU numbers")
 def test_dropout(name):
     results = []
     for fw in (tritium, torch):

@@ -101,7 +101,7 @@ def test_checkpoints_go_both_ways_through_files(name, tmp_path):
     run(tritium, params, ours, GRADS[:4])
     tritium.save({"state": ours.state_dict(), "params": [p.detach() for p in params]}, tmp_path / "ours.pt")
     theirs_params, theirs = make(torch, name, options)
-    saved = torch.load(tmp_path / "ours.pt", weights_only=True)
+    saved = torch.load(tmp_path / "ours.pt", map_location="cpu", weights_only=True)
     theirs.load_state_dict(saved["state"])
     for p, value in zip(theirs_params, saved["params"], strict=True):
         p.data.copy_(value)

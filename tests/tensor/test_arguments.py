@@ -15,6 +15,7 @@ def test_no_tensor(call, text) -> None:
         call()
 
 
+@pytest.mark.cpu_only(reason="there is a device")
 def test_questions_about_accelerators_and_scripting() -> None:
     assert not tritium.accelerator.is_available()
     assert tritium.accelerator.current_accelerator() is None

@@ -369,6 +369,7 @@ def test_an_archive_behind_other_bytes():
 # --- where tensors go ------------------------------------------------------------
 
 
+@pytest.mark.cpu_only(reason="there is a device")
 def test_map_location():
     on_gpu = zip_bytes(tensor(place="cuda:0"))
     message = r"Attempting to deserialize object on a CUDA device but tritium.cuda.is_available\(\) is False"

@@ -17,6 +17,7 @@ import triton.language as tl
 import triton.runtime.interpreter as interpreter
 from triton.language.semantic import TritonSemantic
 
+from tritium.kernels.reference.parallel import one_blas_thread
 from tritium.kernels.runtime.emulation import memory
 from tritium.kernels.runtime.emulation.libdevice import compute, fma64, symbol
 
@@ -104,6 +105,12 @@ def toward_zero(data: Any, kind: Any) -> Any:
         bits[too_far] -= 1  # the next number nearer to zero; from inf, the largest
         out = bits.view(kind)
     return out
+
+
+def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """A matrix product on one thread: the BLAS's own threads would spin after each of the many small ones."""
+    with one_blas_thread():
+        return np.matmul(a, b)
 
 
 def tf32(x: Any) -> Any:
@@ -430,21 +437,21 @@ class Builder(interpreter.InterpreterBuilder):
     def create_dot(self, a: Handle, b: Handle, d: Handle, input_precision: Any, max_num_imprecise_acc: Any) -> Handle:
         x, y, acc = a.data, b.data, d.data
         if x.dtype.kind in "iu":  # exact in float64 for any block that fits a GPU
-            product = np.matmul(x.astype(np.float64), y.astype(np.float64)).astype(np.int64).astype(acc.dtype)
+            product = _product(x.astype(np.float64), y.astype(np.float64)).astype(np.int64).astype(acc.dtype)
             return Handle(product + acc, d.dtype.scalar)
         if x.dtype == np.float64:
-            return Handle(np.matmul(x, y) + acc, d.dtype.scalar)
+            return Handle(_product(x, y) + acc, d.dtype.scalar)
         full = x.dtype == np.float32
         x, y = x.astype(np.float32, copy=False), y.astype(np.float32, copy=False)
         precision = str(input_precision).rpartition(".")[2].upper() if full else "IEEE"
         if precision == "TF32":
-            product = np.matmul(tf32(x), tf32(y))
+            product = _product(tf32(x), tf32(y))
         elif precision == "TF32X3":
             big_x, big_y = tf32(x), tf32(y)
             small_x, small_y = tf32(x - big_x), tf32(y - big_y)
-            product = np.matmul(small_x, big_y) + np.matmul(big_x, small_y) + np.matmul(big_x, big_y)
+            product = _product(small_x, big_y) + _product(big_x, small_y) + _product(big_x, big_y)
         else:
-            product = np.matmul(x, y)
+            product = _product(x, y)
         return Handle((product + acc.astype(np.float32, copy=False)).astype(acc.dtype, copy=False), d.dtype.scalar)
 
 
