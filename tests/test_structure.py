@@ -55,6 +55,27 @@ def test_imports_run_one_way() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def outside_imports(path: Path) -> set[str]:
+    """The packages from elsewhere that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {a.name.split(".")[0] for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+def test_cuda_and_triton_are_imported_in_their_rooms_only() -> None:
+    for path in python_files():
+        relative = path.relative_to(ROOT).as_posix()
+        used = outside_imports(path)
+        assert "cuda" not in used or relative == "kernels/runtime/cuda.py", f"{relative} imports a CUDA package"
+        rooms = ("kernels/triton/", "kernels/runtime/", "kernels/report.py")
+        assert "triton" not in used or relative.startswith(rooms), f"{relative} imports Triton"
+        assert "torch" not in used, f"{relative} imports PyTorch"
+
+
 def test_the_direction_check_sees_a_wrong_arrow(tmp_path: Path) -> None:
     bad = tmp_path / "bad.py"
     bad.write_text("def f():\n    from tritium.probe import cli\n")
