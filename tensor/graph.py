@@ -17,7 +17,7 @@ from weakref import ref
 
 import numpy as np
 
-from tritium.kernels import either, of
+from tritium.kernels import either, is_host, of
 from tritium.tensor.grad_mode import mode
 from tritium.tensor.tensor import Memory, Tensor, Version, new_tensor
 
@@ -415,7 +415,8 @@ def finish_inplace(t: Tensor, result: Tensor, name: str = "") -> Tensor:
     vc = t._vc
     if result._rg and vc is not None:
         _keep_original(vc, result)
-    if (t._base is None and a.dtype == r.dtype and r is result._a and result._base is None
+    # on a device the address stays: captured graphs and other libraries know it
+    if (is_host(a) and t._base is None and a.dtype == r.dtype and r is result._a and result._base is None
             and result._vc is None and type(t) is Tensor
             and (vc is None or not (vc.shared or (vc.memory is not None)))):
         t._a = r  # nobody else can see the old memory: take the new one instead of copying

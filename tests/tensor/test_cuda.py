@@ -156,6 +156,23 @@ def test_a_graph_is_captured_and_replayed():
     assert y.tolist() == [1, 3, 5, 7]
 
 
+def test_in_place_operations_keep_the_address_also_in_a_graph():
+    x = torch.ones(4)
+    address = x.data_ptr()
+    for change in (lambda: x.exp_(), lambda: x.add_(1), lambda: x.clamp_(0, 2), lambda: x.fill_(1), lambda: x.neg_()):
+        change()
+        assert x.data_ptr() == address
+    x.fill_(1)
+    x.square_()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        x.mul_(3).sqrt_().square_()
+    x.fill_(1)
+    for _ in range(3):
+        graph.replay()
+    assert x.data_ptr() == address and [round(v, 3) for v in x.tolist()] == [27.0] * 4
+
+
 def test_default_device():
     assert torch.zeros(2).is_cuda and torch.get_default_device().type == "cuda"
     with torch.device("cpu"):
