@@ -12,6 +12,24 @@ from typing import TYPE_CHECKING, Any
 
 # The folder first: importing it binds the name ``tensor`` here, which the function of that name then takes.
 import tritium.tensor.methods
+from tritium.tensor.autocast import (
+    autocast,
+    autocast_decrement_nesting,
+    autocast_increment_nesting,
+    clear_autocast_cache,
+    get_autocast_cpu_dtype,
+    get_autocast_dtype,
+    get_autocast_gpu_dtype,
+    is_autocast_cache_enabled,
+    is_autocast_cpu_enabled,
+    is_autocast_enabled,
+    set_autocast_cache_enabled,
+    set_autocast_cpu_dtype,
+    set_autocast_cpu_enabled,
+    set_autocast_dtype,
+    set_autocast_enabled,
+    set_autocast_gpu_dtype,
+)
 from tritium.tensor.creation import (
     BFloat16Tensor,
     BoolTensor,
@@ -97,7 +115,7 @@ from tritium.tensor.serialization import load, save
 from tritium.tensor.tensor import Size, Tensor
 
 if TYPE_CHECKING:
-    from tritium import autograd, backends, cuda, data, hub, linalg, models, nn, optim, testing, utils
+    from tritium import amp, autograd, backends, cpu, cuda, data, hub, linalg, models, nn, optim, testing, utils
     from tritium.tensor.functions import *  # noqa: F403
 
 __version__ = "0.1.0"
@@ -113,7 +131,7 @@ globals().update(_functions)
 _ROOMS = {
     "autograd": "autograd", "nn": "nn", "optim": "optim", "data": "data", "utils": "utils", "models": "models",
     "probe": "probe", "hub": "hub", "cuda": "cuda", "backends": "backends", "linalg": "linalg",
-    "accelerator": "accelerator", "jit": "jit",
+    "accelerator": "accelerator", "jit": "jit", "amp": "amp", "cpu": "cpu",
     "random": "tensor.random", "transforms": "transforms", "datasets": "datasets",
     "return_types": "tensor.return_types", "serialization": "tensor.serialization", "testing": "testing",
 }

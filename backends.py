@@ -96,8 +96,29 @@ class Cudnn:
         return None
 
 
+def _attention_switches() -> dict[str, Any]:
+    """``enable_flash_sdp`` and the like: which ways to compute attention are allowed (see ``nn.attention``)."""
+    from tritium.tensor.ops.attention import backends as allowed
+
+    def setter(name: str) -> Any:
+        def enable(enabled: bool) -> None:
+            if not isinstance(enabled, bool):
+                raise RuntimeError(f"set_sdp_use_math expects a bool, but got {type(enabled).__name__}")
+            setattr(allowed, name, enabled)
+
+        return enable
+
+    found: dict[str, Any] = {}
+    for name in ("flash", "mem_efficient", "math", "cudnn"):
+        found[f"enable_{name}_sdp"] = setter(name)
+        found[f"{name}_sdp_enabled"] = lambda name=name: getattr(allowed, name)
+    found["allow_fp16_bf16_reduction_math_sdp"] = setter("reduced_math")
+    found["fp16_bf16_reduction_math_sdp_allowed"] = lambda: allowed.reduced_math
+    return found
+
+
 cudnn = Cudnn()
-cuda = SimpleNamespace(matmul=Matmul(), is_built=lambda: False)
+cuda = SimpleNamespace(matmul=Matmul(), is_built=lambda: False, **_attention_switches())
 mps = SimpleNamespace(is_available=lambda: False, is_built=lambda: False)
 mkl = SimpleNamespace(is_available=lambda: False)
 mkldnn = SimpleNamespace(is_available=lambda: False, enabled=False)

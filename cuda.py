@@ -6,8 +6,10 @@ emulated on the host. https://docs.pytorch.org/docs/stable/cuda.html
 """
 from __future__ import annotations
 
+import sys
 from typing import Any
 
+from tritium.amp import cuda as amp
 from tritium.kernels import runtime
 from tritium.kernels.runtime import graphs, memory, streams
 from tritium.kernels.runtime.base import OutOfMemoryError as OutOfMemoryError
@@ -27,6 +29,8 @@ from tritium.tensor.random_cuda import (  # noqa: F401
     set_rng_state,
     set_rng_state_all,
 )
+
+sys.modules[__name__ + ".amp"] = amp  # for "from tritium.cuda.amp import autocast"
 
 
 def __getattr__(name: str) -> Any:
@@ -228,16 +232,29 @@ class CUDAGraph:
     def __init__(self, keep_graph: bool = False) -> None:
         self._graph = Graph()
 
-    def capture_begin(self, pool: Pool | None = None, capture_error_mode: str = "relaxed") -> None:
+    def register_generator_state(self, generator: Any) -> None:
+        """Nothing: the graph notes every generator that is drawn from while it is captured. A replay draws on where the
+        generator is then, and moves it on."""
+
+    def capture_begin(self, pool: Pool | None = None, capture_error_mode: str = "relaxed",
+                      check_input_liveness: bool = False) -> None:
         """Capture this thread's current stream, which may not be the default one, until ``capture_end``.
 
-        ``pool``: memory to share with other graphs."""
+        ``pool``: memory to share with other graphs; ``capture_error_mode``: "global", "thread_local" or "relaxed", what
+        the driver forbids other threads and this one meanwhile; ``check_input_liveness`` changes nothing: a graph keeps
+        the memory that it reads."""
         init()
         self._graph.begin(pool, capture_error_mode)
 
     def capture_end(self) -> None:
         """Stop capturing. Raises RuntimeError for work that no graph can hold."""
         self._graph.end()
+
+    def instantiate(self) -> None:
+        """Nothing: ``capture_end`` does it. Raises RuntimeError without a capture."""
+        if not self._graph.graph:
+            raise RuntimeError("instantiate() is intended to be called by the user only when keep_graph=true, and "
+                               "after capture_end()")
 
     def replay(self) -> None:
         """Launch the captured work on the current stream. Raises RuntimeError without a capture, or after ``reset``."""
@@ -254,6 +271,24 @@ class CUDAGraph:
         return self._graph.pool
 
 
+def make_graphed_callables(callables: Any, sample_args: Any, num_warmup_iters: int = 3,
+                           allow_unused_input: bool = False, pool: Pool | None = None) -> Any:
+    """Functions or modules (one, or a tuple of them) whose forward and backward passes are replays of CUDA graphs.
+
+    ``sample_args``: a tuple of tensors (or a tuple of such tuples), which become the memory that the graphs read: of
+    the shapes, dtypes and ``requires_grad`` of all later arguments. ``num_warmup_iters``: how often each is run before
+    it is captured; ``allow_unused_input``: arguments and parameters may have no influence on the results; ``pool``:
+    memory to share with other graphs. The results are overwritten by the next call.
+
+    A module is returned itself; its ``forward`` replays in the mode (training or not) that it was captured in, and runs
+    as before in the other. Several callables must run, and run backward, in the order of the tuple. Raises
+    AssertionError for modules with hooks and for arguments that are no tensors.
+    https://docs.pytorch.org/docs/stable/generated/torch.cuda.make_graphed_callables.html"""
+    from tritium.nn.graphed import make_graphed_callables as make
+
+    return make(callables, sample_args, num_warmup_iters, allow_unused_input, pool)
+
+
 class graph:
     """``with cuda.graph(g):`` captures the work of the block into ``g`` instead of running it.
 
@@ -265,7 +300,7 @@ class graph:
     _streams: dict[int, Stream] = {}
 
     def __init__(self, cuda_graph: CUDAGraph, pool: Pool | None = None, stream: Stream | None = None,
-                 capture_error_mode: str = "relaxed") -> None:
+                 capture_error_mode: str = "relaxed", check_input_liveness: bool = False) -> None:
         self.cuda_graph, self.pool, self.capture_error_mode = cuda_graph, pool, capture_error_mode
         if stream is None:
             index = _checked()

@@ -10,6 +10,7 @@ from typing import Any
 
 from tritium.autograd.engine import backward
 from tritium.autograd.function import Function
+from tritium.tensor.autocast import KeptState
 from tritium.tensor.grad_mode import enable_grad
 from tritium.tensor.random import get_states, set_states
 from tritium.tensor.tensor import Tensor
@@ -22,6 +23,7 @@ class CheckpointFunction(Function):
     def forward(ctx: Any, function: Callable[..., Any], preserve: bool, *args: Any) -> Any:
         ctx.function = function
         ctx.state = get_states() if preserve else None
+        ctx.autocast = KeptState()
         ctx.others = [None if isinstance(x, Tensor) else x for x in args]
         ctx.save_for_backward(*[x if isinstance(x, Tensor) else None for x in args])
         return function(*args)
@@ -40,7 +42,7 @@ class CheckpointFunction(Function):
         if ctx.state is not None:
             set_states(ctx.state)
         with enable_grad():
-            outputs = ctx.function(*inputs)
+            outputs = ctx.autocast.run(ctx.function, *inputs)
         if ctx.state is not None:
             set_states(now)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)

@@ -12,6 +12,7 @@ from typing import Any
 
 from tritium.autograd.hooks import run_tensor_hooks
 from tritium.autograd.leaves import Leaves
+from tritium.tensor.autocast import amp, outside
 from tritium.tensor.grad_mode import mode
 from tritium.tensor.graph import RELEASED, Node, edge
 from tritium.tensor.tensor import Tensor
@@ -107,7 +108,15 @@ def run(tensors: Sequence[Tensor], gradients: Sequence[Any], retain: bool, recor
     """Send ``gradients`` back from ``tensors``.
 
     With ``inputs`` only what leads to them is computed, and their gradients are returned (or, with ``accumulate``,
-    added to ``.grad``). Without, every leaf's ``.grad`` is added to."""
+    added to ``.grad``). Without, every leaf's ``.grad`` is added to. Derivatives compute in the dtypes that were
+    recorded: autocast is off."""
+    if amp.on:
+        return outside(_run, tensors, gradients, retain, record, inputs, accumulate)
+    return _run(tensors, gradients, retain, record, inputs, accumulate)
+
+
+def _run(tensors: Sequence[Tensor], gradients: Sequence[Any], retain: bool, record: bool,
+         inputs: Sequence[Tensor] | None, accumulate: bool) -> list[Tensor | None]:
     captured: dict[Any, Tensor] = {}  # leaf id or (node id, output) -> gradient, for inputs
     wanted: dict[Any, Tensor] = {}
     needed: set[int] | None = None

@@ -64,8 +64,8 @@ def either(*arrays: Any) -> Any:
 
 
 def on(device: Any) -> Any:
-    """The makers of new arrays (``empty``, ``zeros``, ``full``, ``arange``, ``eye``, ``from_host``) on a device: an
-    object with a ``type`` ("cpu" or "cuda") and an ``index``."""
+    """The makers of new arrays (``empty``, ``zeros``, ``full``, ``arange``, ``linspace``, ``eye``, ``from_host``) on a
+    device: an object with a ``type`` ("cpu" or "cuda") and an ``index``."""
     return reference.memory if device.type == "cpu" else _place(device.index)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from tritium import nn
 from tritium.models.weights import Weights, WeightsEnum, build
 from tritium.nn import functional as F
+from tritium.nn.modules import fused
 from tritium.tensor.tensor import Tensor
 
 NormLayer = Callable[[int], nn.Module]
@@ -60,7 +61,7 @@ class InvertedResidual(nn.Module):
         self.out_channels = oup
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv(x) if self.use_res_connect else self.conv(x)
+        return fused.run_sum(self.conv, x) if self.use_res_connect else self.conv(x)
 
 
 class MobileNetV2(nn.Module):

@@ -15,15 +15,28 @@ from tritium.nn.losses import (
     binary_cross_entropy_with_logits,
     cosine_embedding_loss,
     cross_entropy,
+    gaussian_nll_loss,
+    hinge_embedding_loss,
     huber_loss,
     kl_div,
     l1_loss,
     margin_ranking_loss,
     mse_loss,
     nll_loss,
+    poisson_nll_loss,
     smooth_l1_loss,
+    soft_margin_loss,
     triplet_margin_loss,
 )
+from tritium.nn.vision import (
+    affine_grid,
+    grid_sample,
+    interpolate,
+    upsample,
+    upsample_bilinear,
+    upsample_nearest,
+)
+from tritium.tensor.autocast import amp
 from tritium.tensor.ops import activation
 from tritium.tensor.ops import softmax as softmax_ops
 from tritium.tensor.ops.activation import (
@@ -44,7 +57,15 @@ from tritium.tensor.ops.activation import (
     tanhshrink,
     threshold_,
 )
-from tritium.tensor.ops.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d
+from tritium.tensor.ops.attention import scaled_dot_product_attention
+from tritium.tensor.ops.conv import (
+    conv1d,
+    conv2d,
+    conv3d,
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose3d,
+)
 from tritium.tensor.ops.copy_pad import pad
 from tritium.tensor.ops.dropout import (
     alpha_dropout,
@@ -69,20 +90,28 @@ from tritium.tensor.ops.pool import (
     max_pool1d,
     max_pool2d,
 )
+from tritium.tensor.ops.pool3d import adaptive_avg_pool3d, adaptive_max_pool3d, avg_pool3d, max_pool3d
+from tritium.tensor.ops.pool_lp import lp_pool1d, lp_pool2d, lp_pool3d
+from tritium.tensor.ops.pool_unpool import max_unpool1d, max_unpool2d, max_unpool3d
 from tritium.tensor.tensor import Tensor
 
 __all__ = [
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d", "alpha_dropout",
     "avg_pool1d", "avg_pool2d", "batch_norm", "bilinear", "binary_cross_entropy", "binary_cross_entropy_with_logits",
     "celu", "celu_", "channel_shuffle", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
-    "cosine_embedding_loss", "cosine_similarity", "cross_entropy", "dropout", "dropout1d", "dropout2d", "dropout3d",
+    "conv_transpose3d", "cosine_embedding_loss", "cosine_similarity", "cross_entropy", "dropout", "dropout1d",
+    "dropout2d", "dropout3d",
     "elu", "elu_", "embedding", "feature_alpha_dropout", "gelu", "glu", "group_norm", "hardshrink", "hardsigmoid",
     "hardswish", "hardtanh", "hardtanh_", "huber_loss", "instance_norm", "kl_div", "l1_loss", "layer_norm",
     "leaky_relu", "leaky_relu_", "linear", "log_softmax", "logsigmoid", "margin_ranking_loss", "max_pool1d",
     "max_pool2d", "mish", "mse_loss", "nll_loss", "normalize", "one_hot", "pad", "pairwise_distance", "pixel_shuffle",
     "pixel_unshuffle", "prelu", "relu", "relu6", "relu_", "rms_norm", "rrelu", "selu", "selu_", "sigmoid", "silu",
     "smooth_l1_loss", "softmax", "softmin", "softplus", "softshrink", "softsign", "tanh", "tanhshrink", "threshold",
-    "threshold_", "triplet_margin_loss",
+    "adaptive_avg_pool3d", "adaptive_max_pool3d", "avg_pool3d", "lp_pool1d", "lp_pool2d", "lp_pool3d", "max_pool3d",
+    "max_unpool1d", "max_unpool2d", "max_unpool3d", "gaussian_nll_loss", "hinge_embedding_loss", "poisson_nll_loss",
+    "soft_margin_loss", "threshold_",
+    "scaled_dot_product_attention", "triplet_margin_loss",
+    "affine_grid", "grid_sample", "interpolate", "upsample", "upsample_bilinear", "upsample_nearest",
 ]  # fmt: skip
 
 # ------------------------------------------------------------------------------------------------- activations
@@ -194,6 +223,8 @@ def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: 
 
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """y_k = x1^T W_k x2 + b_k: (*, I) and (*, J) with a weight of (K, I, J) to (*, K)."""
+    if amp.on and (r := amp.run("bilinear", bilinear, input1, input2, weight, bias)) is not None:
+        return r
     if input1.shape[:-1] != input2.shape[:-1]:
         raise RuntimeError("bilinear(): input batch dimensions do not match")
     k, i, j = weight.shape
@@ -218,6 +249,8 @@ def normalize(
 
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """x1 . x2 / (max(|x1|, eps) max(|x2|, eps)) along `dim`, broadcast."""
+    if amp.on and (r := amp.run("cosine_similarity", cosine_similarity, x1, x2, dim, eps)) is not None:
+        return r
     unit1 = x1 / x1.norm(2, dim, keepdim=True).clamp_min(eps)
     unit2 = x2 / x2.norm(2, dim, keepdim=True).clamp_min(eps)
     return (unit1 * unit2).sum(dim)

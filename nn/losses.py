@@ -6,9 +6,12 @@ https://docs.pytorch.org/docs/stable/nn.functional.html#loss-functions
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
+from tritium.tensor.autocast import amp
+from tritium.tensor.grad_mode import no_grad
 from tritium.tensor.layout import broadcast_shapes
 from tritium.tensor.ops import loss as ops
 from tritium.tensor.ops.loss import check_reduction
@@ -209,6 +212,73 @@ def _reduced(loss: Tensor, reduction: str) -> Tensor:
     return loss.mean() if reduction == "mean" else loss.sum() if reduction == "sum" else loss
 
 
+def soft_margin_loss(
+    input: Tensor, target: Tensor, size_average: Any = None, reduce: Any = None, reduction: str = "mean"
+) -> Tensor:
+    """log(1 + exp(-t x)) with t = 1 or -1."""
+    return ops.soft_margin_loss(input, target, legacy_reduction(size_average, reduce, reduction))
+
+
+def hinge_embedding_loss(
+    input: Tensor,
+    target: Tensor,
+    margin: float = 1.0,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """x where t = 1, max(0, margin - x) where t = -1."""
+    return ops.hinge_embedding_loss(input, target, margin, legacy_reduction(size_average, reduce, reduction))
+
+
+def poisson_nll_loss(
+    input: Tensor,
+    target: Tensor,
+    log_input: bool = True,
+    full: bool = False,
+    size_average: Any = None,
+    eps: float = 1e-8,
+    reduce: Any = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """exp(x) - t x for x = log(rate), or, unless `log_input`, x - t log(x + eps); `full` adds Stirling's approximation
+    of log t!."""
+    reduction = legacy_reduction(size_average, reduce, reduction)
+    return ops.poisson_nll_loss(input, target, log_input, full, eps, reduction)
+
+
+def gaussian_nll_loss(
+    input: Tensor,
+    target: Tensor,
+    var: Any,
+    full: bool = False,
+    eps: float = 1e-6,
+    reduction: str = "mean",
+) -> Tensor:
+    """(log v + (x - t)^2 / v) / 2, the variance v at least `eps`; `full` adds log(2 pi) / 2.
+
+    `var`: a number, or of the shape of `input`, or with one dimension less or of size 1. Raises ValueError for other
+    shapes and for negative variances."""
+    if isinstance(var, float):
+        if var < 0:
+            raise ValueError("var has negative entry/entries")
+        var = input.detach() * 0 + var
+    elif (var < 0).any():
+        raise ValueError("var has negative entry/entries")
+    if var.shape != input.shape:
+        if input.shape[:-1] == var.shape:
+            var = var.unsqueeze(-1)
+        elif input.ndim != var.ndim or sum(m for n, m in zip(input.shape, var.shape, strict=True) if n != m) != 1:
+            raise ValueError("var is of incorrect size")
+    if reduction not in ("none", "mean", "sum"):
+        raise ValueError(f"{reduction} is not valid")
+    var = var.clone()
+    with no_grad():  # the gradient passes where the variance is raised
+        var.clamp_(min=eps)
+    loss = 0.5 * (var.log() + (input - target) ** 2 / var)
+    return _reduced(loss + 0.5 * math.log(2 * math.pi) if full else loss, reduction)
+
+
 def margin_ranking_loss(
     input1: Tensor,
     input2: Tensor,
@@ -219,6 +289,9 @@ def margin_ranking_loss(
     reduction: str = "mean",
 ) -> Tensor:
     """max(0, -t (x1 - x2) + margin) with t = 1 or -1. Raises RuntimeError for different numbers of dimensions."""
+    if amp.on and (r := amp.run("margin_ranking_loss", margin_ranking_loss, input1, input2, target, margin,
+                                size_average, reduce, reduction)) is not None:
+        return r
     reduction = legacy_reduction(size_average, reduce, reduction)
     if not input1.ndim == input2.ndim == target.ndim:
         raise RuntimeError(
@@ -238,6 +311,9 @@ def cosine_embedding_loss(
     reduction: str = "mean",
 ) -> Tensor:
     """1 - cos(x1, x2) for pairs marked 1, max(0, cos(x1, x2) - margin) for those marked -1, 0 for others."""
+    if amp.on and (r := amp.run("cosine_embedding_loss", cosine_embedding_loss, input1, input2, target, margin,
+                                size_average, reduce, reduction)) is not None:
+        return r
     reduction = legacy_reduction(size_average, reduce, reduction)
     epsilon = 1e-12  # under the roots, so that zero vectors have a gradient
     dot = (input1 * input2).sum(-1)
@@ -263,6 +339,9 @@ def triplet_margin_loss(
     reduction: str = "mean",
 ) -> Tensor:
     """max(0, |anchor - positive| - |anchor - negative| + margin); `swap` also looks at |positive - negative|."""
+    if amp.on and (r := amp.run("triplet_margin_loss", triplet_margin_loss, anchor, positive, negative, margin, p, eps,
+                                swap, size_average, reduce, reduction)) is not None:
+        return r
     reduction = legacy_reduction(size_average, reduce, reduction)
     if margin <= 0:
         raise ValueError(f"margin must be greater than 0, got {margin}")

@@ -3,8 +3,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tritium.optim.optimizer import Closure, Optimizer, Params, check, check_lr, scalar
-from tritium.tensor.ops.optimizer import count, update
+from tritium.optim.optimizer import Closure, Optimizer, Params, check, check_lr, rate
+from tritium.tensor.ops.optimizer import update
 
 
 class Adadelta(Optimizer):
@@ -30,8 +30,9 @@ class Adadelta(Optimizer):
         loss = self._loss(closure)
         for group in self.param_groups:
             params, grads = self._active(group)
-            count(self._step_counters(params))
+            steps = self._steps(params, group)
             update("adadelta", params, grads, [self._states(params, "square_avg"), self._states(params, "acc_delta")],
-                   lr=scalar(group["lr"]), rho=group["rho"], eps=group["eps"], weight_decay=group["weight_decay"],
+                   [steps if group["capturable"] else None], lr=rate(group), rho=group["rho"],
+                   eps=group["eps"], weight_decay=group["weight_decay"],
                    maximize=group["maximize"])
         return loss

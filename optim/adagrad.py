@@ -10,12 +10,11 @@ from tritium.optim.optimizer import (
     check,
     check_fused,
     check_lr,
-    counter_dtype,
-    scalar,
+    on_device,
+    rate,
 )
 from tritium.tensor.creation import full_like
-from tritium.tensor.from_data import tensor
-from tritium.tensor.ops.optimizer import count, update
+from tritium.tensor.ops.optimizer import update
 
 
 class Adagrad(Optimizer):
@@ -38,7 +37,7 @@ class Adagrad(Optimizer):
         super().__init__(params, {"lr": lr, "lr_decay": lr_decay, "eps": eps, "weight_decay": weight_decay,
                                   "initial_accumulator_value": initial_accumulator_value, "foreach": foreach,
                                   "maximize": maximize, "differentiable": differentiable, "fused": fused})
-        check_fused(fused, foreach, differentiable)
+        check_fused(self, fused, foreach, differentiable)
         for group in self.param_groups:
             self._start(group["params"], group)
 
@@ -46,7 +45,7 @@ class Adagrad(Optimizer):
         for p in params:
             state = self.state[p]
             if "sum" not in state:
-                state["step"] = tensor(0.0, dtype=counter_dtype(), device="cpu")
+                self._step_counters([p], group)
                 state["sum"] = full_like(p.detach(), group["initial_accumulator_value"])
 
     def step(self, closure: Closure = None) -> Any:
@@ -55,9 +54,10 @@ class Adagrad(Optimizer):
         for group in self.param_groups:
             params, grads = self._active(group)
             self._start(params, group)  # those of a group that was added later
-            steps = count(self._step_counters(params))
-            lr, lr_decay = scalar(group["lr"]), group["lr_decay"]
-            rates = [lr / (1 + (step - 1) * lr_decay) for step in steps]
-            update("adagrad", params, grads, [self._states(params, "sum")], [rates], eps=group["eps"],
-                   weight_decay=group["weight_decay"], maximize=group["maximize"])
+            steps, lr, lr_decay = self._steps(params, group), rate(group), group["lr_decay"]
+            more = {"lr": lr, "lr_decay": lr_decay, **self._scaler(group)}
+            if not on_device(group):
+                steps, more = [lr / (1 + (step - 1) * lr_decay) for step in steps], {}
+            update("adagrad", params, grads, [self._states(params, "sum")], [steps], eps=group["eps"],
+                   weight_decay=group["weight_decay"], maximize=group["maximize"], **more)
         return loss

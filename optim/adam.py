@@ -3,8 +3,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tritium.optim.optimizer import Closure, Optimizer, Params, check, check_fused, check_lr, scalar
-from tritium.tensor.ops.optimizer import count, update
+from tritium.optim.optimizer import Closure, Optimizer, Params, check, check_fused, check_lr, rate, scalar
+from tritium.tensor.ops.optimizer import update
 from tritium.tensor.tensor import Tensor
 
 
@@ -22,8 +22,10 @@ class Adam(Optimizer):
         p <- p - lr / (1 - beta1^t) m / (sqrt(v / (1 - beta2^t)) + eps)
 
     ``weight_decay`` is L2 (added to the gradient), or with ``decoupled_weight_decay`` shrinks the parameter itself.
-    State: ``step``, ``exp_avg``, ``exp_avg_sq``, and ``max_exp_avg_sq`` with AMSGrad. ``foreach`` and ``fused`` are
-    accepted and change nothing. Raises ValueError for options out of range.
+    State: ``step``, ``exp_avg``, ``exp_avg_sq``, and ``max_exp_avg_sq`` with AMSGrad. With ``capturable``, or
+    ``fused``, steps are counted on the device and ``lr`` may be a tensor there: then nothing in a step waits for the
+    device, and it can be part of a captured CUDA graph. Every update is one pass whether ``foreach`` and ``fused`` are
+    set or not; a fused one also takes the scale of a gradient scaler. Raises ValueError for options out of range.
     """
 
     def __init__(self, params: Params, lr: float | Any = 1e-3, betas: tuple[Any, Any] = (0.9, 0.999),
@@ -44,20 +46,20 @@ class Adam(Optimizer):
                                   "amsgrad": amsgrad, "maximize": maximize, "foreach": foreach,
                                   "capturable": capturable, "differentiable": differentiable, "fused": fused,
                                   "decoupled_weight_decay": decoupled_weight_decay})
-        check_fused(fused, foreach, differentiable)
+        check_fused(self, fused, foreach, differentiable)
 
     def step(self, closure: Closure = None) -> Any:
         """Update the parameters once; returns what the closure returns."""
         loss = self._loss(closure)
         for group in self.param_groups:
             params, grads = self._active(group)
-            steps = count(self._step_counters(params))
+            steps = self._steps(params, group)
             states = [self._states(params, "exp_avg"), self._states(params, "exp_avg_sq"),
                       self._states(params, "max_exp_avg_sq") if group["amsgrad"] else None]
             beta1, beta2 = group["betas"]
-            update("adam", params, grads, states, [steps], lr=scalar(group["lr"]), beta1=scalar(beta1),
+            update("adam", params, grads, states, [steps], lr=rate(group), beta1=scalar(beta1),
                    beta2=scalar(beta2), eps=group["eps"], weight_decay=scalar(group["weight_decay"]),
-                   decoupled=group["decoupled_weight_decay"], maximize=group["maximize"])
+                   decoupled=group["decoupled_weight_decay"], maximize=group["maximize"], **self._scaler(group))
         return loss
 
 

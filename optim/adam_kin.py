@@ -4,10 +4,8 @@ from __future__ import annotations
 from typing import Any
 
 from tritium.optim.adam import check_betas
-from tritium.optim.optimizer import Closure, Optimizer, Params, check, check_lr, counter_dtype, scalar
-from tritium.tensor.from_data import tensor
-from tritium.tensor.ops.optimizer import count, update
-from tritium.tensor.tensor import Tensor
+from tritium.optim.optimizer import Closure, Optimizer, Params, check, check_lr, on_device, rate
+from tritium.tensor.ops.optimizer import update
 
 
 def _check(lr: Any, betas: Any, eps: float, weight_decay: float) -> None:
@@ -37,10 +35,10 @@ class Adamax(Optimizer):
         loss = self._loss(closure)
         for group in self.param_groups:
             params, grads = self._active(group)
-            steps = count(self._step_counters(params))
+            steps = self._steps(params, group)
             beta1, beta2 = group["betas"]
             update("adamax", params, grads, [self._states(params, "exp_avg"), self._states(params, "exp_inf")],
-                   [steps], lr=scalar(group["lr"]), beta1=beta1, beta2=beta2, eps=group["eps"],
+                   [steps], lr=rate(group), beta1=beta1, beta2=beta2, eps=group["eps"],
                    weight_decay=group["weight_decay"], maximize=group["maximize"])
         return loss
 
@@ -68,23 +66,19 @@ class NAdam(Optimizer):
         loss = self._loss(closure)
         for group in self.param_groups:
             params, grads = self._active(group)
-            steps = count(self._step_counters(params))
-            lr, (beta1, beta2), decay = scalar(group["lr"]), group["betas"], group["momentum_decay"]
-            rates = []
-            for p, step in zip(params, steps, strict=True):
-                state = self.state[p]
-                if not isinstance(state.get("mu_product"), Tensor):
-                    state["mu_product"] = tensor(float(state.get("mu_product", 1.0)), dtype=counter_dtype(),
-                                                 device="cpu")
-                mu = beta1 * (1.0 - 0.5 * 0.96 ** (step * decay))
-                mu_next = beta1 * (1.0 - 0.5 * 0.96 ** ((step + 1) * decay))
-                state["mu_product"].mul_(mu)
-                product = state["mu_product"].item()
-                rates.append((lr * (1.0 - mu) / (1.0 - product), lr * mu_next / (1.0 - product * mu_next)))
+            steps = self._steps(params, group)
+            lr, (beta1, beta2), decay = rate(group), group["betas"], group["momentum_decay"]
+            rates: list[Any] = self._step_counters(params, group, "mu_product", 1.0)
+            if not on_device(group):
+                for i, (product, step) in enumerate(zip(rates, steps, strict=True)):
+                    mu = beta1 * (1.0 - 0.5 * 0.96 ** (step * decay))
+                    mu_next = beta1 * (1.0 - 0.5 * 0.96 ** ((step + 1) * decay))
+                    m = product.mul_(mu).item()
+                    rates[i] = lr * (1.0 - mu) / (1.0 - m), lr * mu_next / (1.0 - m * mu_next)
             update("nadam", params, grads, [self._states(params, "exp_avg"), self._states(params, "exp_avg_sq")],
                    [steps, rates], lr=lr, beta1=beta1, beta2=beta2, eps=group["eps"],
                    weight_decay=group["weight_decay"], decoupled=group["decoupled_weight_decay"],
-                   maximize=group["maximize"])
+                   maximize=group["maximize"], momentum_decay=decay)
         return loss
 
 
@@ -109,10 +103,10 @@ class RAdam(Optimizer):
         loss = self._loss(closure)
         for group in self.param_groups:
             params, grads = self._active(group)
-            steps = count(self._step_counters(params))
+            steps = self._steps(params, group)
             beta1, beta2 = group["betas"]
             update("radam", params, grads, [self._states(params, "exp_avg"), self._states(params, "exp_avg_sq")],
-                   [steps], lr=scalar(group["lr"]), beta1=beta1, beta2=beta2, eps=group["eps"],
+                   [steps], lr=rate(group), beta1=beta1, beta2=beta2, eps=group["eps"],
                    weight_decay=group["weight_decay"], decoupled=group["decoupled_weight_decay"],
                    maximize=group["maximize"])
         return loss

@@ -5,6 +5,7 @@ from typing import Any
 
 from tritium.optim.optimizer import Closure, Optimizer, Params, check, check_lr, scalar
 from tritium.tensor.ops.optimizer import update
+from tritium.tensor.tensor import Tensor
 
 
 class LARS(Optimizer):
@@ -40,9 +41,11 @@ class LARS(Optimizer):
         loss = self._loss(closure)
         for group in self.param_groups:
             params, grads = self._active(group)
+            lr = group["lr"]
+            lr = lr if isinstance(lr, Tensor) and lr.is_cuda else scalar(lr)
             adapted = [p.ndim > 1 or not group["exclude_1d"] for p in params]
             update("lars", params, grads, [self._states(params, "momentum_buffer")], [adapted],
-                   lr=scalar(group["lr"]), momentum=group["momentum"], weight_decay=group["weight_decay"],
+                   lr=lr, momentum=group["momentum"], weight_decay=group["weight_decay"],
                    trust_coefficient=group["trust_coefficient"], eps=group["eps"], nesterov=group["nesterov"],
                    maximize=group["maximize"])
         return loss

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from tritium.optim.optimizer import Optimizer, scalar
+from tritium.optim.optimizer import Optimizer
 from tritium.tensor.tensor import Tensor
 
 EPOCH_DEPRECATION_WARNING = (
@@ -34,8 +34,11 @@ def current(optimizer: Optimizer, name: str = "lr") -> list[Any]:
 
 def assign(group: dict[str, Any], value: Any) -> None:
     """Set a group's learning rate, in place when it is a tensor."""
-    if isinstance(group["lr"], Tensor):
-        group["lr"].fill_(scalar(value))
+    lr = group["lr"]
+    if isinstance(lr, Tensor) and isinstance(value, Tensor):
+        lr.copy_(value.reshape(lr.shape))
+    elif isinstance(lr, Tensor):
+        lr.fill_(value)
     else:
         group["lr"] = value
 

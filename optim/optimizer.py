@@ -13,11 +13,11 @@ from functools import wraps
 from itertools import chain
 from typing import Any, TypeAlias
 
-from tritium.tensor.creation import zeros_like
+from tritium.tensor.creation import full, zeros_like
 from tritium.tensor.dtype import float32, float64, get_default_dtype
-from tritium.tensor.from_data import tensor
 from tritium.tensor.grad_mode import enable_grad
 from tritium.tensor.graph import HookHandle
+from tritium.tensor.ops.optimizer import count, is_capturing, outside
 from tritium.tensor.tensor import Tensor
 
 Params: TypeAlias = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
@@ -26,6 +26,10 @@ Hook: TypeAlias = Callable[..., Any]
 
 _global_pre_hooks: dict[int, Hook] = OrderedDict()
 _global_post_hooks: dict[int, Hook] = OrderedDict()
+
+
+DEVICES = ["cuda"]  # where a step can be part of a captured graph
+FUSED_DEVICES = ["cpu", "cuda"]
 
 
 class _Required:
@@ -53,9 +57,21 @@ def scalar(value: Any) -> Any:
     return value.item() if isinstance(value, Tensor) else value
 
 
-def counter_dtype() -> Any:
-    """The dtype of step counters: float32, which counts to 16 million; float64 when that is the default dtype."""
-    return float64 if get_default_dtype() is float64 else float32
+def counter_dtype(fused: bool = False) -> Any:
+    """The dtype of step counters: float32, which counts to 16 million; float64 when that is the default dtype and the
+    optimizer was not asked to be fused."""
+    return float64 if get_default_dtype() is float64 and not fused else float32
+
+
+def on_device(group: dict[str, Any]) -> bool:
+    """Whether the steps of a group's parameters are counted where the parameters are."""
+    return bool(group.get("capturable") or group.get("fused"))
+
+
+def rate(group: dict[str, Any]) -> Any:
+    """The learning rate of a group: a number, or a tensor where nothing may wait for the device."""
+    lr = group["lr"]
+    return lr if isinstance(lr, Tensor) and lr.is_cuda and on_device(group) else scalar(lr)
 
 
 class Optimizer:
@@ -72,6 +88,7 @@ class Optimizer:
     _optimizer_state_dict_post_hooks: OrderedDict[int, Hook]
     _optimizer_load_state_dict_pre_hooks: OrderedDict[int, Hook]
     _optimizer_load_state_dict_post_hooks: OrderedDict[int, Hook]
+    _step_supports_amp_scaling: bool
     _stepping = False
     _opt_called = False  # whether a step has been made since the first schedule was set up
     _watched_step: Any = None  # the step function at that time
@@ -105,7 +122,13 @@ class Optimizer:
     # --- what a subclass's step is made of ---------------------------------------------------
 
     def _loss(self, closure: Closure) -> Any:
-        """What the closure returns, computed with gradients on; None without a closure."""
+        """What the closure returns, computed with gradients on; None without a closure.
+
+        Raises RuntimeError where a graph is captured and the options are not made for that."""
+        if is_capturing() and "capturable" in self.defaults:
+            if not all([group["capturable"] for group in self.param_groups]):
+                raise RuntimeError("Attempting CUDA graph capture of step() for an instance of "
+                                   f"{type(self).__name__} but param_groups' capturable is False.")
         if closure is None:
             return None
         with enable_grad():
@@ -116,10 +139,16 @@ class Optimizer:
         if group.get("differentiable"):
             raise NotImplementedError(f"{type(self).__name__}: differentiable=True (a step that can itself be "
                                       "differentiated) is not available")
-        if group.get("capturable"):
-            raise NotImplementedError(f"{type(self).__name__}: capturable=True (a step inside a captured CUDA graph) "
-                                      "is not available")
         params = [p for p in group["params"] if p.grad is not None]
+        if group.get("capturable") and not all([p.is_cuda for p in params]):
+            more = ", mu_products" if "momentum_decay" in group else ""
+            raise AssertionError(f"If capturable=True, params{more} and state_steps must be on supported devices: "
+                                 f"{DEVICES}.")
+        if group.get("fused"):
+            for p in params:
+                if not p.is_floating_point():
+                    raise RuntimeError("`fused=True` requires all the params to be floating point Tensors of supported "
+                                       f"devices: {FUSED_DEVICES} but {p.dtype} and {p.device.type}")
         return params, [p.grad for p in params]
 
     def _states(self, params: list[Tensor], name: str) -> list[Tensor]:
@@ -128,21 +157,46 @@ class Optimizer:
         for p in params:
             state = self.state[p]
             if state.get(name) is None:
-                state[name] = zeros_like(p.detach())
+                with outside():
+                    state[name] = zeros_like(p.detach())
             found.append(state[name])
         return found
 
-    def _step_counters(self, params: list[Tensor]) -> list[Tensor]:
-        """The step counters: tensors of no dimensions, in host memory, starting at 0 (or at a plain number that an
-        old checkpoint brought)."""
+    def _step_counters(self, params: list[Tensor], group: dict[str, Any], name: str = "step",
+                       start: float = 0.0) -> list[Tensor]:
+        """The step counters: tensors of no dimensions that start at 0 (or at a plain number that an old checkpoint
+        brought), in host memory, or beside the parameter in a group that is capturable or fused."""
         found = []
         for p in params:
             state = self.state[p]
-            step = state.get("step", 0.0)
+            step = state.get(name, start)
+            place = p.device if on_device(group) else "cpu"
             if not isinstance(step, Tensor):
-                step = state["step"] = tensor(float(step), dtype=counter_dtype(), device="cpu")
+                with outside():
+                    step = state[name] = full((), float(step), dtype=counter_dtype(bool(group.get("fused"))),
+                                              device=place)
+            elif step.is_cuda != (place != "cpu" and p.is_cuda):
+                step = state[name] = step.to(place)
             found.append(step)
         return found
+
+    def _steps(self, params: list[Tensor], group: dict[str, Any]) -> Any:
+        """The step counters for an update that counts them up, or their next values where the host counts.
+
+        Raises RuntimeError where the host counts and a graph is captured: no replay would count."""
+        steps = self._step_counters(params, group)
+        if on_device(group):
+            return steps
+        if is_capturing():
+            raise RuntimeError(f"Attempting CUDA graph capture of step() for an instance of {type(self).__name__} that "
+                               "counts its steps on the host")
+        return count(steps)
+
+    def _scaler(self, group: dict[str, Any]) -> dict[str, Any]:
+        """What a gradient scaler has left with a fused optimizer for this step."""
+        if not group.get("fused"):
+            return {}
+        return {"grad_scale": getattr(self, "grad_scale", None), "found_inf": getattr(self, "found_inf", None)}
 
     def step(self, closure: Closure = None) -> Any:
         """Update the parameters once. ``closure`` computes the loss again (with backward) and returns it."""
@@ -235,7 +289,8 @@ class Optimizer:
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over a state that ``state_dict`` gave; tensors are cast to the dtype and device of their parameter
-        (step counters and other single numbers keep their dtype and are in host memory).
+        (step counters and other single numbers keep their dtype and are in host memory, unless the group is capturable
+        or fused).
 
         Raises ValueError when the number of groups, or of parameters in a group, differs."""
         state_dict = state_dict.copy()
@@ -246,19 +301,20 @@ class Optimizer:
         saved_groups = deepcopy(state_dict["param_groups"])
         if len(saved_groups) != len(self.param_groups):
             raise ValueError("loaded state dict has a different number of parameter groups")
-        by_number: dict[Any, Tensor] = {}
+        by_number: dict[Any, tuple[Tensor, dict[str, Any]]] = {}
         for group, saved in zip(self.param_groups, saved_groups, strict=True):
             if len(group["params"]) != len(saved["params"]):
                 raise ValueError("loaded state dict contains a parameter group that doesn't match the size of "
                                  "optimizer's group")
-            by_number.update(zip(saved["params"], group["params"], strict=True))
+            by_number.update({n: (p, saved) for n, p in zip(saved["params"], group["params"], strict=True)})
             saved["params"] = group["params"]
             if "param_names" in group:
                 saved.setdefault("param_names", group["param_names"])
         state: defaultdict[Any, dict[str, Any]] = defaultdict(dict)
         for key, value in state_dict["state"].items():
             if key in by_number:
-                state[by_number[key]] = _fit(by_number[key], value, None)
+                param, saved = by_number[key]
+                state[param] = _fit(param, value, None, on_device(saved))
             else:
                 state[key] = value
         self.__setstate__({"state": state, "param_groups": saved_groups})
@@ -348,18 +404,20 @@ def _add(hooks: Any, hook: Hook, prepend: bool) -> HookHandle:
 _NUMBERS = ("step", "mu_product")
 
 
-def _fit(param: Tensor, value: Any, key: Any) -> Any:
-    """A piece of loaded state as this parameter needs it."""
+def _fit(param: Tensor, value: Any, key: Any, there: bool) -> Any:
+    """A piece of loaded state as this parameter needs it; ``there``: its numbers are beside it, steps in float32."""
     if isinstance(value, Tensor):
         if key in _NUMBERS:
-            return value.cpu()
+            if not there:
+                return value.cpu()
+            return value.to(dtype=float32 if key == "step" else value.dtype, device=param.device)
         if param.is_floating_point():
             return value.to(dtype=param.dtype, device=param.device)
         return value.to(device=param.device)
     if isinstance(value, dict):
-        return {k: _fit(param, v, k) for k, v in value.items()}
+        return {k: _fit(param, v, k, there) for k, v in value.items()}
     if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
-        return type(value)(_fit(param, v, None) for v in value)  # type: ignore[call-arg]
+        return type(value)(_fit(param, v, None, there) for v in value)  # type: ignore[call-arg]
     return value
 
 
@@ -383,9 +441,11 @@ def check_lr(lr: Any) -> None:
     check(not bool(lr < 0.0) and bool(lr == lr), f"Invalid learning rate: {lr}")
 
 
-def check_fused(fused: bool | None, foreach: bool | None, differentiable: bool) -> None:
-    """Raise RuntimeError for options that exclude each other. Both ways of running are one and the same here."""
+def check_fused(optimizer: Optimizer, fused: bool | None, foreach: bool | None, differentiable: bool) -> None:
+    """Raise RuntimeError for options that exclude each other; note for gradient scalers that a fused step divides the
+    gradients itself."""
     if fused:
+        optimizer._step_supports_amp_scaling = True
         if differentiable:
             raise RuntimeError("`fused` does not support `differentiable`")
         if foreach:

@@ -3,8 +3,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tritium.optim.optimizer import Closure, Optimizer, Params, check, check_lr, scalar
-from tritium.tensor.ops.optimizer import count, update
+from tritium.optim.optimizer import Closure, Optimizer, Params, check, check_lr, rate
+from tritium.tensor.ops.optimizer import update
 
 
 class RMSprop(Optimizer):
@@ -33,11 +33,12 @@ class RMSprop(Optimizer):
         loss = self._loss(closure)
         for group in self.param_groups:
             params, grads = self._active(group)
-            count(self._step_counters(params))
+            steps = self._steps(params, group)
             squares = self._states(params, "square_avg")
             buffers = self._states(params, "momentum_buffer") if group["momentum"] > 0 else None
             means = self._states(params, "grad_avg") if group["centered"] else None
-            update("rmsprop", params, grads, [squares, means, buffers], lr=scalar(group["lr"]), alpha=group["alpha"],
+            update("rmsprop", params, grads, [squares, means, buffers],
+                   [steps if group["capturable"] else None], lr=rate(group), alpha=group["alpha"],
                    eps=group["eps"], weight_decay=group["weight_decay"], momentum=group["momentum"],
                    maximize=group["maximize"])
         return loss

@@ -120,7 +120,56 @@ def parser() -> Parser:
     what.add_argument("--check", action="store_true", help="only compare with the table of the package; exit code 1 "
                                                            "where code got worse or breaks a rule")
     what.add_argument("--update", action="store_true", help="put the figures into the table of the package")
+    _tune(commands, count, positive)
     return top
+
+
+TUNE = """\
+Search, on this GPU, for configurations of kernels that are faster than those that the heuristics choose, and write them
+into a table that later programs read. Nothing searches by itself. Every candidate's results are compared with those of
+the heuristics' choice, and it is taken only if it is faster by more than 2 %."""
+TUNE_EPILOG = """\
+The table is $TRITIUM_CACHE_DIR/tuned/GPU.json or ~/.cache/tritium/tuned/GPU.json; what is found is added to it. With
+TRITON_INTERPRET=1 candidates run on the emulated device, their times mean nothing, and only --output is written.
+
+  tritium tune --shapes resnet50 --batch 64 256 --seconds 600
+  tritium tune --family matmul --shapes square 4096,11008,4096 --dtype bf16 fp16
+  tritium tune --shapes 32,256,56,56,64,1,1,0,1 --dry-run --verbose
+"""
+
+
+def _tune(commands: Any, count: Callable[[str], int], positive: Callable[[str], float]) -> None:
+    """The arguments of ``tritium tune``."""
+    from tritium.kernels.tuning.problems import DTYPES, OPS
+
+    tune = commands.add_parser("tune", help="find faster configurations of kernels for this GPU", description=TUNE,
+                               epilog=TUNE_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    what = tune.add_argument_group("what is tuned")
+    what.add_argument("--family", nargs="+", choices=tuple(OPS), metavar="NAME", default=["matmul", "conv"],
+                      help=f"of {', '.join(OPS)} (default: matmul conv)")
+    what.add_argument("--shapes", nargs="+", default=[], metavar="SHAPES",
+                      help="resnet18, resnet50, mobilenet_v2, square, attention; M,N,K of a product; N,C,H,W,O,kernel,"
+                           "stride,padding,groups of a convolution; a file with such lines (default: resnet50 square)")
+    what.add_argument("--batch", nargs="+", type=count, default=[64], metavar="N",
+                      help="images at once, of networks (default: 64)")
+    what.add_argument("--dtype", nargs="+", choices=DTYPES, metavar="NAME", default=["bf16"],
+                      help=f"of {', '.join(DTYPES)} (default: bf16)")
+    what.add_argument("--op", nargs="+", choices=sorted({op for ops in OPS.values() for op in ops}), default=[],
+                      metavar="NAME", help="nn, nt, tn of products; forward, fused, residual, dgrad, wgrad of "
+                                           "convolutions; forward, backward of attention (default: all)")
+    how = tune.add_argument_group("how")
+    how.add_argument("--seconds", type=positive, metavar="X", help="stop after this time (default: when all is done)")
+    how.add_argument("--candidates", type=count, metavar="N", help="at most so many for a question (default: 24)")
+    how.add_argument("--jobs", type=count, metavar="N", help="processes that compile (default: one for each processor)")
+    how.add_argument("--dry-run", action="store_true", help="list what would be tried; needs no GPU")
+    out = tune.add_argument_group("output")
+    where = out.add_mutually_exclusive_group()
+    where.add_argument("--output", metavar="FILE", help="write this table instead")
+    where.add_argument("--write-package", action="store_true", help="write the table that comes with the package")
+    out.add_argument("--json", metavar="FILE", help="write all outcomes here")
+    said = out.add_mutually_exclusive_group()
+    said.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    said.add_argument("--verbose", action="store_true", help="with --dry-run: list the candidates")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -131,6 +180,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.command == "kernels":
             return kernels(options)
+        if options.command == "tune":
+            return tune(options)
         return probe(options)
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -139,8 +190,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"tritium probe: {' '.join(str(error).split())}", file=sys.stderr)
         return REFUSED
     except KeyboardInterrupt:
-        where = f"; continue with --resume --out {options.out}" if options.out else ""
-        print(f"tritium probe: interrupted{where}", file=sys.stderr)
+        out = getattr(options, "out", None)
+        where = f"; continue with --resume --out {out}" if out else ""
+        print(f"tritium {options.command}: interrupted{where}", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -152,6 +204,17 @@ def kernels(options: argparse.Namespace) -> int:
         return report.run(options.target, options.family, options.json, options.check, options.update)
     except (ImportError, RuntimeError, ValueError) as error:
         print(f"tritium kernels: {' '.join(str(error).split())}", file=sys.stderr)
+        return REFUSED
+
+
+def tune(options: argparse.Namespace) -> int:
+    """``tritium tune``."""
+    try:
+        from tritium.kernels.tuning import command
+
+        return command.run(options)
+    except (ImportError, OSError, RuntimeError, ValueError, NotImplementedError) as error:
+        print(f"tritium tune: {' '.join(str(error).split())}", file=sys.stderr)
         return REFUSED
 
 

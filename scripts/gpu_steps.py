@@ -185,7 +185,8 @@ def memory(small: bool) -> dict[str, Any]:
 
 
 def graph(small: bool) -> dict[str, Any]:
-    """Capture and replay: results, memory that outlives its names, time of a kernel inside."""
+    """Capture and replay: results, memory that outlives its names, time of a kernel inside; random numbers; a training
+    step with dropout and its optimizer, which must be the same bit for bit without the graph."""
     count = 4 if small else 1000
     x = from_host(np.ones(1000, np.float32))
     out = from_host(np.zeros(1000, np.float32))
@@ -212,7 +213,111 @@ def graph(small: bool) -> dict[str, Any]:
     inside.replay()
     sync()
     assert (to_host(result) == 3).all() and all((to_host(e) == 2).all() for e in empties)
-    return {"kernel in a graph, us": us}
+    return {"kernel in a graph, us": us, **drawn(), **trained(small)}
+
+
+def drawn() -> dict[str, Any]:
+    """Replays draw what the same work would have drawn, from the default generator and another."""
+    import tritium
+
+    own = tritium.Generator(device="cuda")
+    ones = tritium.ones(5000, device="cuda", requires_grad=True)
+
+    def work() -> list[Any]:
+        y = tritium.nn.functional.dropout(ones, 0.4)
+        return [tritium.rand(1000, device="cuda"), tritium.randn(77, device="cuda", generator=own),
+                tritium.randperm(3000, device="cuda"), y, tritium.autograd.grad(y.sum(), ones)[0]]
+
+    work()
+    captured = cuda.CUDAGraph()
+    with cuda.graph(captured):
+        held = work()
+    for seed in (1, 2**63 + 9):
+        runs = []
+        for replayed in (False, True):
+            tritium.manual_seed(seed)
+            own.manual_seed(seed + 1)
+            seen = []
+            for i in range(4):
+                if replayed and i != 2:
+                    captured.replay()
+                    seen.append([t.detach().cpu().numpy() for t in held])
+                else:
+                    seen.append([t.detach().cpu().numpy() for t in work()])
+            runs.append(seen)
+        for one, two in zip(*runs, strict=True):
+            assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True)), "a replay draws other numbers"
+            assert np.array_equal(two[3], two[4]), "the mask of a replayed backward pass is another"
+    return {"draws in a graph": "the same"}
+
+
+def trained(small: bool) -> dict[str, Any]:
+    """A convnet with batch norm, dropout, clipping and Adam: captured and not, and milliseconds a step of both."""
+    import tritium
+    from tritium import nn
+    from tritium.nn.functional import cross_entropy
+
+    batch, width, steps = (4, 4, 2) if small else (128, 64, 8)
+    rng = np.random.default_rng(0)
+    images = [tritium.tensor(rng.standard_normal((batch, 3, 16, 16)).astype("f4")) for _ in range(steps)]
+    labels = [tritium.tensor(rng.integers(0, 10, batch)) for _ in range(steps)]
+
+    def run(make: Callable[[Any], Any], captured: bool) -> tuple[list[float], dict[str, Any], float]:
+        tritium.manual_seed(0)
+        net = nn.Sequential(
+            nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout2d(0.1),
+            nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(), nn.Dropout(0.5), nn.Linear(4 * width, 10)).to("cuda")
+        optimizer = make(net.parameters())
+        x, y = images[0].cuda(), labels[0].cuda()
+
+        def step() -> Any:
+            optimizer.zero_grad(set_to_none=True)
+            loss = cross_entropy(net(x), y)
+            loss.backward()
+            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            optimizer.step()
+            return loss
+
+        side = cuda.Stream()
+        side.wait_stream(cuda.current_stream())
+        with cuda.stream(side):
+            for _ in range(2):
+                step()
+        cuda.current_stream().wait_stream(side)
+        again: Callable[[], Any] = step
+        if captured:
+            graph = cuda.CUDAGraph()
+            with cuda.graph(graph):
+                held = step()
+
+            def again() -> Any:
+                graph.replay()
+                return held
+
+        losses = []
+        for image, label in zip(images, labels, strict=True):
+            x.copy_(image)
+            y.copy_(label)
+            losses.append(again().item())
+        state = {name: t.cpu().numpy() for name, t in net.state_dict().items()}
+        sync()
+        return losses, state, per_call(again, 2 if small else 200, 1 if small else 3) / 1e3
+
+    def adam(params: Any) -> Any:
+        return tritium.optim.Adam(params, lr=tritium.tensor(1e-3, device="cuda"), capturable=True)
+
+    def sgd(params: Any) -> Any:
+        return tritium.optim.SGD(params, lr=tritium.tensor(0.05, device="cuda"), momentum=0.9)
+
+    found: dict[str, Any] = {}
+    for name, make in (("Adam", adam), ("SGD", sgd)):
+        plain, captured = run(make, False), run(make, True)
+        assert plain[0] == captured[0], f"{name}: losses {plain[0]} without a graph, {captured[0]} with one"
+        wrong = [key for key in plain[1] if not np.array_equal(plain[1][key], captured[1][key])]
+        assert not wrong, f"{name}: a captured training step gives other {wrong}"
+        found[f"training step with {name}, ms"], found[f"the same with {name} as a graph, ms"] = plain[2], captured[2]
+    return found
 
 
 def dlpack(small: bool) -> dict[str, Any]:

@@ -312,29 +312,17 @@ def linspace(start: Any, end: Any, steps: Any, *, out: Tensor | None = None, dty
             raise RuntimeError("linspace(): inferred dtype complex can't be safely cast to passed dtype "
                                f"{as_dtype(dtype)}")
         dt = dt if dt.kind == "c" else get_default_dtype().to_complex().np
-    if n == 1:
-        return _done(place.from_host(np.array([a]).astype(dt)), requires_grad, out, dtype, "linspace")
-    i = np.arange(n)
-    with np.errstate(all="ignore"):
-        if dt.kind in "iu":  # with truncation, as in C
-            step = (b - a) / max(n - 1, 1)
-            values = np.trunc(np.where(i < n // 2, a + i * step, b - (n - 1 - i) * step))
-        else:
-            work = dt if dt.itemsize >= 4 and dt.kind != "V" else np.dtype(np.float32)
-            low, high = work.type(a), work.type(b)
-            step = (high - low) / work.type(max(n - 1, 1))
-            values = np.where(i < n // 2, low + step * i.astype(work), high - step * (n - 1 - i).astype(work))
-        return _done(place.from_host(values.astype(dt)), requires_grad, out, dtype, "linspace")
+    return _done(place.linspace(a, b, n, dt), requires_grad, out, dtype, "linspace")
 
 
 def logspace(start: Any, end: Any, steps: Any, base: float = 10.0, *, out: Tensor | None = None, dtype: Any = None,
              layout: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
     """``base`` to the powers ``linspace(start, end, steps)``."""
     dt = _np_dtype(dtype, out)
-    place = on(as_available(device))
-    powers = linspace(start, end, steps, dtype=dtypes.float64, device="cpu")._a
+    powers = linspace(start, end, steps, dtype=dtypes.float64, device=device)._a
     with np.errstate(all="ignore"):
-        return _done(place.from_host(np.power(base, powers).astype(dt)), requires_grad, out, dtype, "logspace")
+        values = of(powers).pointwise.binaries["pow"](np.float64(base), powers)
+    return _done(of(powers).pointwise.cast(values, dt), requires_grad, out, dtype, "logspace")
 
 
 def scalar_tensor(s: Any, *, dtype: Any = None, layout: Any = None, device: Any = None, requires_grad: bool = False,

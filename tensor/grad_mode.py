@@ -17,6 +17,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 class _Mode(threading.local):
     enabled = True  # whether operations are recorded
     inference = False
+    checked = False  # inside a derivative whose index tensors were checked by the operation itself
     wanted = True  # what ``enable_grad`` asked for inside inference mode, where nothing is recorded all the same
 
 

@@ -274,9 +274,17 @@ def _own(key: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple([x if x is FULL else x.copy() for x in key])
 
 
+def _numbers(mask: Any) -> tuple[Any, ...]:
+    """A mask as index arrays."""
+    if is_host(mask):
+        return mask.nonzero()
+    found = of(mask).index.nonzero(mask)
+    return tuple([found[:, d] for d in range(mask.ndim)])
+
+
 def _arrange(a: Any, key: tuple[Any, ...], r: Any) -> Any:
     """The result with its dimensions in the order in memory that ``a`` and the index arrays have, as in PyTorch."""
-    arrays = [k for x in key if x is not FULL for k in (on_host(x).nonzero() if x.dtype.kind == "b" else (x,))]
+    arrays = [k for x in key if x is not FULL for k in (_numbers(x) if x.dtype.kind == "b" else (x,))]
     indexed: list[int] = []  # dimensions of a
     d = 0
     for x in key:
@@ -308,7 +316,7 @@ def _arrange(a: Any, key: tuple[Any, ...], r: Any) -> Any:
 
 def _shapes_error(key: tuple[Any, ...], error: Exception) -> Exception:
     shapes = [list(k.shape) for x in key if x is not FULL
-              for k in (on_host(x).nonzero() if x.dtype.kind == "b" else (x,))]
+              for k in (_numbers(x) if x.dtype.kind == "b" else (x,))]
     if "broadcast" in str(error) or "shape mismatch" in str(error):
         return IndexError("shape mismatch: indexing tensors could not be broadcast together with shapes "
                           + ", ".join(map(str, shapes)))
@@ -423,7 +431,7 @@ def index_put_(t: Tensor, key: tuple[Any, ...], value: Any, accumulate: bool = F
         v = element(value, a.dtype)
         v = v if isinstance(v, np.ndarray) else np.asarray(v, a.dtype)
     if not is_host(a) and is_host(v):
-        v = beside(a).from_host(v)
+        v = beside(a).full((), v, a.dtype) if v.ndim == 0 else beside(a).from_host(v)
     before = None
     if recording(t):
         before = alias(t)

@@ -40,7 +40,8 @@ VIEWS = """view reshape view_as reshape_as ravel flatten unflatten squeeze unsqu
 VIEW_FUNCTIONS = [n for n in VIEWS if n not in ("view", "view_as", "reshape_as", "expand", "expand_as", "unfold",
                                                 "detach_")] + ["broadcast_tensors", "meshgrid", "view_as_complex"]
 MODULES = ("reduce", "extremes", "matmul", "einsum", "copy", "index", "embedding", "sort", "scan", "join",
-           "rearrange", "special", "random", "dropout", "activation", "softmax", "conv", "pool", "norm")
+           "rearrange", "special", "random", "dropout", "activation", "softmax", "conv", "pool", "pool3d", "norm",
+           "resample")
 
 functions: dict[str, Any] = {}
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from tritium.kernels import is_host, philox
 from tritium.kernels.reference.random import Stream
+from tritium.kernels.runtime.state import current
 from tritium.tensor.device import as_available, device
 from tritium.tensor.graph import wrap
 from tritium.tensor.tensor import Tensor
@@ -62,6 +63,11 @@ class Generator:
         seed = seed.__index__()
         if not -(1 << 63) <= seed < 1 << 64:
             raise ValueError("Overflow when unpacking long long")
+        if self._device.type == "cuda" and current.capture is not None:
+            if seed % (1 << 64) != self._stream.initial_seed:
+                raise RuntimeError("CUDAGeneratorImpl::set_current_seed can be called during stream capture only if "
+                                   "new seed is the same as the original seed.")
+            return self
         with self._stream.lock:
             self._stream.seed(seed % (1 << 64))
         return self
@@ -73,13 +79,16 @@ class Generator:
         return seed
 
     def initial_seed(self) -> int:
-        """The seed that the generator last started from."""
+        """The seed that the generator last started from. Raises RuntimeError for a cuda generator inside the capture of
+        a graph, as all that tells or sets where it is."""
+        self._outside("current_seed")
         return self._stream.initial_seed
 
     def get_state(self) -> Tensor:
         """The whole state: a uint8 tensor on the CPU of 5,056 bytes, or of 16 for cuda: seed and offset."""
         stream = self._stream
         if self._device.type == "cuda":
+            self._outside("current_seed")
             with stream.lock:
                 return wrap(np.array([(stream.initial_seed, stream.offset)], _CUDA_STATE).view(np.uint8))
         state = np.zeros(1, _STATE)
@@ -126,6 +135,7 @@ class Generator:
 
     def _set_cuda_state(self, state: bytes) -> Generator:
         """Seed and offset; eight bytes are a seed alone."""
+        self._outside("set_state")
         if len(state) not in (8, 16):
             raise RuntimeError("RNG state is wrong size")
         seed, offset = (int.from_bytes(part, "little") for part in (state[:8], state[8:]))
@@ -142,6 +152,7 @@ class Generator:
         """How many 32-bit words of the seed's stream are used up. Raises RuntimeError for a generator on the CPU."""
         if self._device.type == "cpu":
             raise RuntimeError("CPU Generator does not use offset")
+        self._outside("get_offset")
         return self._stream.offset
 
     def set_offset(self, offset: int) -> Generator:
@@ -151,8 +162,35 @@ class Generator:
         if self._device.type == "cpu":
             raise RuntimeError("CPU Generator does not use offset")
         _check_offset(offset)
+        self._outside("set_offset")
         with self._stream.lock:
             self._stream.offset = offset.__index__()
+        return self
+
+    def _outside(self, name: str) -> None:
+        """Raise RuntimeError for a cuda generator inside the capture of a graph: its replays know no numbers."""
+        if self._device.type == "cuda" and current.capture is not None:
+            raise RuntimeError(f"Cannot call CUDAGeneratorImpl::{name} during CUDA graph capture.")
+
+    def graphsafe_get_state(self) -> Generator:
+        """A generator that shares this one's state, also with the graphs that draw from it.
+
+        Raises NotImplementedError for a generator on the CPU."""
+        if self._device.type == "cpu":
+            raise NotImplementedError("graphsafe_get_state is not supported in this Generator")
+        found = Generator.__new__(Generator)
+        found._device, found._stream = self._device, self._stream
+        return found
+
+    def graphsafe_set_state(self, state: Generator) -> Generator:
+        """Share another generator's state from now on. Returns the generator.
+
+        Raises NotImplementedError for a generator on the CPU, RuntimeError for a state of another device."""
+        if self._device.type == "cpu":
+            raise NotImplementedError("graphsafe_set_state is not supported in this Generator")
+        if state._device != self._device:
+            raise RuntimeError(f"Expected a generator of {self._device}, but found one of {state._device}")
+        self._stream = state._stream
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -193,7 +231,8 @@ def cuda_generator(index: int) -> Generator:
             found = _cuda.made.get(index)
             if found is None:
                 found = Generator(f"cuda:{index}")
-                found.seed() if _cuda.seed is None else found.manual_seed(_cuda.seed)
+                found._stream.seed(int.from_bytes(os.urandom(8), "little") if _cuda.seed is None else
+                                   _cuda.seed % (1 << 64))
                 _cuda.made[index] = found
     return found
 
@@ -256,7 +295,7 @@ def set_rng_state(new_state: Tensor) -> None:
 def get_states() -> Any:
     """The states of all default generators, for ``set_states``. Touches no device."""
     with _cuda.lock:
-        return (default_generator.get_state(), {index: g.get_state() for index, g in _cuda.made.items()},
+        return (default_generator.get_state(), {index: g._stream.mark() for index, g in _cuda.made.items()},
                 _cuda.seed)
 
 
@@ -269,7 +308,9 @@ def set_states(states: Any) -> None:
         _cuda.seed = seed
         for index in list(_cuda.made):
             if index in made:
-                _cuda.made[index].set_state(made[index])
+                _cuda.made[index]._stream.back(made[index])
+            elif current.capture is not None:
+                _cuda.made[index]._stream.back((current.capture, 0, 0))
             elif seed is not None:
                 _cuda.made[index].manual_seed(seed)
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 MISSING = Path(__file__).with_name("missing_kernels.txt")
-HOST = {"kernels", "runtime", "data", "probe"}  # what is tested here has no default device, or names its own
+HOST = {"kernels", "runtime", "data", "probe", "operations"}  # what is tested here has no default device, or names its own
 met: Counter[str] = Counter()
 
 

@@ -18,7 +18,7 @@ MAY_USE["data"] -= {"nn", "optim"}
 MAY_USE["hub"] = {"kernels", "tensor", "hub"}
 # A call from below upwards that the design names: Tensor.backward and the hooks ask the engine when they are called.
 EXCEPTIONS = {("tensor/tensor.py", "autograd")}
-OUTSIDE = {"__version__", "utils", "transforms", "datasets", "cuda", "accelerator", "jit", "backends", "linalg",
+OUTSIDE = {"__version__", "amp", "cpu", "utils", "transforms", "datasets", "cuda", "accelerator", "jit", "backends", "linalg",
            "testing", "__init__", "__main__"}
 
 

@@ -16,7 +16,7 @@ float16 and bfloat16 are computed in float32 and rounded once. ``conv_plain`` is
 
 from __future__ import annotations
 
-from math import gcd
+from math import gcd, prod
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,8 @@ def compute_dtype(dtype: Any) -> Any:
 
 
 class Prepared:
-    """A weight (O, C / groups, kh, kw) in the forms that the algorithms read, each made when first asked for.
+    """A weight (O, C / groups, kh, kw) in the forms that the algorithms read, each made when first asked for; one of
+    three dimensions (O, C / groups, kd, kh, kw) for ``conv3d``, which asks for ``matrix`` and ``depthwise``.
 
     ``keep`` says that it will be used again: forms are then made for speed of use, not of making. ``scale`` (O,)
     multiplies the output channels (a folded batch norm). Later writes to the weight are not seen."""
@@ -48,10 +49,11 @@ class Prepared:
     ) -> None:
         dtype = compute_dtype(weight.dtype)
         if scale is not None:
-            weight = weight * scale[:, None, None, None]
-        rows = np.array(weight.transpose(0, 2, 3, 1), dtype, order="C")  # (O, kh, kw, C / groups)
-        rows = rows.reshape(groups, -1, *rows.shape[1:])
-        self._set(rows.transpose(0, 2, 3, 4, 1), keep)
+            weight = weight * scale.reshape(-1, *(1,) * (weight.ndim - 1))
+        n = weight.ndim
+        rows = np.array(weight.transpose(0, *range(2, n), 1), dtype, order="C")  # (O, kh, kw, C / groups)
+        rows = rows.reshape(groups, len(rows) // groups, *rows.shape[1:])
+        self._set(rows.transpose(0, *range(2, n + 1), 1), keep)
 
     @classmethod
     def of_taps(cls, taps: np.ndarray) -> Prepared:
@@ -62,8 +64,9 @@ class Prepared:
 
     def _set(self, taps: np.ndarray, keep: bool) -> None:
         self.taps, self.keep = taps, keep
-        self.groups, self.kh, self.kw = taps.shape[:3]
-        self.shape = (self.groups * taps.shape[4], taps.shape[3], self.kh, self.kw)
+        self.groups, *kernel, C, O = taps.shape
+        self.kernel, (self.kh, self.kw) = tuple(kernel), kernel[-2:]
+        self.shape = (self.groups * O, C, *kernel)
         self.dtype = taps.dtype
         self._made: dict[Any, np.ndarray] = {}
 
@@ -78,12 +81,13 @@ class Prepared:
 
     def matrix(self) -> np.ndarray:
         """(groups, kh * kw * C / groups, O / groups), for im2col; in memory either of the last two may be inner."""
-        G, kh, kw, C, O = self.taps.shape
+        G, *window, O = self.taps.shape
+        K, n = prod(window), self.taps.ndim
 
         def make() -> np.ndarray:
             if self.taps.flags.c_contiguous:
-                return self.taps.reshape(G, kh * kw * C, O)
-            return self.taps.transpose(0, 4, 1, 2, 3).reshape(G, O, kh * kw * C).transpose(0, 2, 1)
+                return self.taps.reshape(G, K, O)
+            return self.taps.transpose(0, n - 1, *range(1, n - 1)).reshape(G, O, K).transpose(0, 2, 1)
 
         return self._form("matrix", make)
 
@@ -110,7 +114,8 @@ class Prepared:
         """(O / groups, kh, kw, C), each tap repeated for ``width`` pixels: (O / groups, kh, kw, width * C)."""
 
         def make() -> np.ndarray:
-            taps = self.taps[:, :, :, 0].transpose(3, 1, 2, 0)
+            taps = self.taps[..., 0, :]
+            taps = taps.transpose(taps.ndim - 1, *range(1, taps.ndim - 1), 0)
             return np.ascontiguousarray(np.tile(taps, width))
 
         return self._form(("depthwise", width), make)

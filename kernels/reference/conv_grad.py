@@ -75,20 +75,24 @@ def conv2d_weight(
     padding: Pads = (0, 0, 0, 0),
     dilation: Pair = (1, 1),
     groups: int = 1,
+    last: bool = False,
 ) -> np.ndarray:
-    """x (N, C, H, W), dy (N, O, OH, OW) -> dw (O, C / groups, kh, kw), contiguous; ``kernel`` is (kh, kw)."""
+    """x (N, C, H, W), dy (N, O, OH, OW) -> dw (O, C / groups, kh, kw); ``kernel`` is (kh, kw). dw is contiguous; with
+    ``last`` its channels come last."""
     dtype = compute_dtype(x.dtype)
     N, O, OH, OW = dy.shape
     C, (kh, kw) = x.shape[1], kernel
     g = Geometry(kh, kw, *stride, padding[0], padding[2], *dilation)
     if dy.size == 0 or x.size == 0:
-        return np.zeros((O, C // groups, kh, kw), x.dtype)
+        return np.zeros((O, kh, kw, C // groups), x.dtype).transpose(0, 3, 1, 2).copy("K" if last else "C")
     x_last = x.astype(dtype, copy=False).transpose(0, 2, 3, 1)
     d = np.ascontiguousarray(dy.transpose(0, 2, 3, 1), dtype)
     if groups == C and groups > 1 and dtype.kind == "f":
         dw = _depthwise(x_last, d, g)
     else:
         dw = _products(x_last, d, g, groups)
+    if last:
+        return np.ascontiguousarray(dw, x.dtype).transpose(0, 3, 1, 2)
     return np.array(dw.transpose(0, 3, 1, 2), x.dtype, order="C")
 
 
@@ -153,17 +157,17 @@ def _depthwise(x: np.ndarray, d: np.ndarray, g: Geometry) -> np.ndarray:
 
 
 @quiet
-def conv2d_bias(dy: np.ndarray) -> np.ndarray:
-    """dy (N, O, OH, OW) -> (O,): its sum over images and pixels."""
-    dtype = compute_dtype(dy.dtype)
+def bias_gradient(dy: np.ndarray) -> np.ndarray:
+    """dy (N, O, *) -> (O,): its sum over images and pixels."""
+    dtype, pixels = compute_dtype(dy.dtype), tuple(range(2, dy.ndim))
     if dtype.kind not in "f":
-        return dy.sum((0, 2, 3), dtype=dy.dtype)
-    d = dy.astype(dtype, copy=False).transpose(0, 2, 3, 1)
+        return dy.sum((0, *pixels), dtype=dy.dtype)
+    d = dy.astype(dtype, copy=False).transpose(0, *pixels, 1)
     if not d.flags.c_contiguous:
-        return dy.sum((2, 3), dtype=dtype).sum(0, dtype=np.float64).astype(dy.dtype)
-    rows = d.reshape(-1, d.shape[3])
+        return dy.sum(pixels, dtype=dtype).sum(0, dtype=np.float64).astype(dy.dtype)
+    rows = d.reshape(-1, d.shape[-1])
     ones = np.ones(min(len(rows), 4096), dtype)
-    sums = np.zeros(d.shape[3])
+    sums = np.zeros(d.shape[-1])
     with one_blas_thread():
         for i in range(0, len(rows), 4096):
             piece = rows[i : i + 4096]

@@ -2,19 +2,28 @@
 
 Element-wise losses compare x with a target t of the same shape:
 
-    mse        (x - t)^2
-    smooth_l1  (x - t)^2 / (2 beta) where |x - t| < beta, else |x - t| - beta / 2
-    huber      (x - t)^2 / 2        where |x - t| <= delta, else delta (|x - t| - delta / 2)
-    bce        -(t log x + (1 - t) log(1 - x)), each logarithm at least -100
-    bce_logits (1 - t) x + (1 + (p - 1) t) (log(1 + exp(-|x|)) + max(-x, 0)), p the weight of the positive class
+    mse          (x - t)^2
+    l1           |x - t|
+    smooth_l1    (x - t)^2 / (2 beta) where |x - t| < beta, else |x - t| - beta / 2
+    huber        (x - t)^2 / 2        where |x - t| <= delta, else delta (|x - t| - delta / 2)
+    bce          -(t log x + (1 - t) log(1 - x)), each logarithm at least -100
+    bce_logits   (1 - t) x + (1 + (p - 1) t) (log(1 + exp(-|x|)) + max(-x, 0)), p the weight of the positive class
+    kl           t log t - t x, 0 log 0 = 0
+    kl_log       exp(t) (t - x)
+    soft_margin  log(1 + exp(-t x))
+    hinge        x where t is not -1, plus max(0, margin - x) where t is not 1
+    poisson      x - t log(x + eps)
+    poisson_log  exp(x) - t x
+    stirling     added to the two above: t log t - t + log(2 pi t) / 2 where t > 1
 
-`value[name](x, t, ...)` and `slope[name](x, t, ...)` give the loss of each element and its derivative by x; `forward`
-and `backward` reduce. nll picks one log-probability per sample. float16 and bfloat16 are computed in float32 and
-rounded once.
+`value[name](x, t, ...)`, `slope[name](x, t, ...)` and `slope_t[name](x, t, ...)` give the loss of each element and its
+derivatives by x and t (not the second where it is the negative of the first, or nothing); `forward` and `backward`
+reduce. nll picks one log-probability per sample. float16 and bfloat16 are computed in float32 and rounded once.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +33,7 @@ from tritium.kernels.reference.pointwise import LOW
 from tritium.kernels.reference.quiet import quiet
 
 Array = Any
+Function = Callable[..., Array]
 
 
 def _wide(a: Any) -> Any:
@@ -40,6 +50,15 @@ def _mse(x: Array, t: Array) -> Array:
 
 def _mse_slope(x: Array, t: Array) -> Array:
     return (x - t) * x.dtype.type(2)
+
+
+def _l1(x: Array, t: Array) -> Array:
+    return np.abs(x - t)
+
+
+def _l1_slope(x: Array, t: Array) -> Array:
+    d = np.asarray(x - t)
+    return ((d > 0).view(np.int8) - (d < 0).view(np.int8)).astype(x.dtype)  # 0 for nan
 
 
 def _smooth_l1(x: Array, t: Array, beta: float) -> Array:
@@ -62,57 +81,167 @@ def _huber_slope(x: Array, t: Array, delta: float) -> Array:
     return np.clip(x - t, x.dtype.type(-delta), x.dtype.type(delta))
 
 
+def _weighed(out: Array, weight: Array | None) -> Array:
+    return out if weight is None else out * weight
+
+
 def _bce(x: Array, t: Array, weight: Array | None) -> Array:
     floor = x.dtype.type(-100)
-    out = (t - 1) * np.maximum(np.log1p(-x), floor) - t * np.maximum(np.log(x), floor)
-    return out if weight is None else out * weight
+    return _weighed((t - 1) * np.maximum(np.log1p(-x), floor) - t * np.maximum(np.log(x), floor), weight)
 
 
 def _bce_slope(x: Array, t: Array, weight: Array | None) -> Array:
-    out = (x - t) / np.maximum((1 - x) * x, x.dtype.type(1e-12))
-    return out if weight is None else out * weight
+    return _weighed((x - t) / np.maximum((1 - x) * x, x.dtype.type(1e-12)), weight)
+
+
+def _bce_slope_t(x: Array, t: Array, weight: Array | None) -> Array:
+    floor = x.dtype.type(-100)
+    return _weighed(np.maximum(np.log1p(-x), floor) - np.maximum(np.log(x), floor), weight)
+
+
+def _soft(x: Array) -> Array:
+    """log(1 + exp(-x))"""
+    return np.log1p(np.exp(-np.abs(x))) + np.maximum(-x, x.dtype.type(0))
 
 
 def _bce_logits(x: Array, t: Array, weight: Array | None, positive: Array | None) -> Array:
-    soft = np.log1p(np.exp(-np.abs(x))) + np.maximum(-x, x.dtype.type(0))
-    out = (1 - t) * x + (soft if positive is None else (1 + (positive - 1) * t) * soft)
-    return out if weight is None else out * weight
+    soft = _soft(x)
+    return _weighed((1 - t) * x + (soft if positive is None else (1 + (positive - 1) * t) * soft), weight)
 
 
 def _bce_logits_slope(x: Array, t: Array, weight: Array | None, positive: Array | None) -> Array:
     s = 1 / (1 + np.exp(-x))
-    out = s - t if positive is None else (positive * t + 1 - t) * s - positive * t
-    return out if weight is None else out * weight
+    return _weighed(s - t if positive is None else (positive * t + 1 - t) * s - positive * t, weight)
 
 
-value: dict[str, Callable[..., Array]] = {
-    "mse": _mse, "smooth_l1": _smooth_l1, "huber": _huber, "bce": _bce, "bce_logits": _bce_logits,
+def _bce_logits_slope_t(x: Array, t: Array, weight: Array | None, positive: Array | None) -> Array:
+    return _weighed(-x if positive is None else (positive - 1) * _soft(x) - x, weight)
+
+
+def _kl(x: Array, t: Array) -> Array:
+    out = np.asarray(np.log(t))
+    out *= t
+    np.copyto(out, out.dtype.type(0), where=t == 0)
+    out -= t * x
+    return out
+
+
+def _kl_slope_t(x: Array, t: Array) -> Array:
+    return np.where(t == 0, x.dtype.type(np.nan), np.log(t) + 1 - x)
+
+
+def _kl_log(x: Array, t: Array) -> Array:
+    return np.exp(t) * (t - x)
+
+
+def _kl_log_slope_t(x: Array, t: Array) -> Array:
+    return np.exp(t) * (t - x + 1)
+
+
+def _soft_margin(x: Array, t: Array) -> Array:
+    return np.log1p(np.exp(-t * x))
+
+
+def _soft_margin_slope(x: Array, t: Array) -> Array:
+    return -t / (1 + np.exp(t * x))
+
+
+def _hinge(x: Array, t: Array, margin: float) -> Array:
+    none = x.dtype.type(0)
+    return np.where(t != -1, x, none) + np.where(t != 1, np.maximum(x.dtype.type(margin) - x, none), none)
+
+
+def _hinge_slope(x: Array, t: Array, margin: float) -> Array:
+    return (t != -1).astype(x.dtype) - ((t != 1) & (x <= margin))
+
+
+def _stirling(t: Array) -> Array:
+    kind = t.dtype.type
+    return np.where(t <= 1, kind(0), t * np.log(t) - t + kind(0.5) * np.log(kind(2 * math.pi) * t))
+
+
+def _stirling_slope(t: Array) -> Array:
+    kind = t.dtype.type
+    return np.where(t <= 1, kind(0), np.log(t) + kind(0.5) / t)
+
+
+def _poisson(x: Array, t: Array, eps: float) -> Array:
+    return x - t * np.log(x + x.dtype.type(eps))
+
+
+def _poisson_slope(x: Array, t: Array, eps: float) -> Array:
+    return 1 - t / (x + x.dtype.type(eps))
+
+
+def _poisson_slope_t(x: Array, t: Array, eps: float) -> Array:
+    return -np.log(x + x.dtype.type(eps))
+
+
+def _poisson_log(x: Array, t: Array) -> Array:
+    return np.exp(x) - t * x
+
+
+value: dict[str, Function] = {
+    "mse": _mse, "l1": _l1, "smooth_l1": _smooth_l1, "huber": _huber, "bce": _bce, "bce_logits": _bce_logits,
+    "kl": _kl, "kl_log": _kl_log, "soft_margin": _soft_margin, "hinge": _hinge, "poisson": _poisson,
+    "poisson_log": _poisson_log, "poisson_full": lambda x, t, eps: _poisson(x, t, eps) + _stirling(t),
+    "poisson_log_full": lambda x, t: _poisson_log(x, t) + _stirling(t),
 }  # fmt: skip
-slope: dict[str, Callable[..., Array]] = {
-    "mse": _mse_slope, "smooth_l1": _smooth_l1_slope, "huber": _huber_slope, "bce": _bce_slope,
-    "bce_logits": _bce_logits_slope,
+slope: dict[str, Function] = {
+    "mse": _mse_slope, "l1": _l1_slope, "smooth_l1": _smooth_l1_slope, "huber": _huber_slope, "bce": _bce_slope,
+    "bce_logits": _bce_logits_slope, "kl": lambda x, t: -t, "kl_log": lambda x, t: -np.exp(t),
+    "soft_margin": _soft_margin_slope, "hinge": _hinge_slope, "poisson": _poisson_slope,
+    "poisson_log": lambda x, t: np.exp(x) - t, "poisson_full": _poisson_slope,
+    "poisson_log_full": lambda x, t: np.exp(x) - t,
+}  # fmt: skip
+slope_t: dict[str, Function] = {
+    "bce": _bce_slope_t, "bce_logits": _bce_logits_slope_t, "kl": _kl_slope_t,
+    "kl_log": _kl_log_slope_t, "poisson": _poisson_slope_t, "poisson_log": lambda x, t: -x,
+    "poisson_full": lambda x, t, eps: _poisson_slope_t(x, t, eps) + _stirling_slope(t),
+    "poisson_log_full": lambda x, t: _stirling_slope(t) - x,
 }  # fmt: skip
 
 
 @quiet
-def forward(name: str, x: Array, t: Array, reduction: str, *more: Any) -> Array:
-    """The loss of each element ("none"), their "mean" or their "sum", in x's dtype."""
+def forward(name: str, x: Array, t: Array, reduction: str, *more: Any, count: int = 0) -> Array:
+    """The loss of each element ("none"), their "mean" or their "sum", in x's dtype.
+
+    `count`: what the mean divides by, if not the number of elements."""
     out = np.asarray(value[name](_wide(x), _wide(t), *map(_wide, more)))
     if reduction == "mean":
-        out = np.sum(out) / out.dtype.type(out.size)
+        out = np.add.reduce(out, None) / out.dtype.type(count or out.size)
     elif reduction == "sum":
-        out = np.sum(out)
+        out = np.add.reduce(out, None)
     return np.asarray(out).astype(x.dtype, copy=False)
 
 
 @quiet
-def backward(name: str, g: Array, x: Array, t: Array, reduction: str, *more: Any) -> Array:
-    """The gradient of x. g has x's shape for "none", and no dimensions for "mean" and "sum"."""
-    out = np.asarray(slope[name](_wide(x), _wide(t), *map(_wide, more)))
-    scale = _wide(g)
-    if reduction == "mean":
-        scale = scale / scale.dtype.type(max(out.size, 1))
-    return np.asarray(out * scale).astype(x.dtype, copy=False)
+def backward(
+    name: str, g: Array, x: Array, t: Array, reduction: str, *more: Any, count: int = 0,
+    needs: tuple[bool, bool] = (True, False),
+) -> tuple[Array | None, Array | None]:  # fmt: skip
+    """The gradients of x and t (None for one that nobody needs), in x's dtype. g has x's shape for "none", and no
+    dimensions for "mean" and "sum"."""
+    scale, wide = _wide(g), (_wide(x), _wide(t), *map(_wide, more))
+
+    def scaled(out: Array) -> Array:
+        by = scale / scale.dtype.type(count or max(np.size(out), 1)) if reduction == "mean" else scale
+        return np.asarray(out * by).astype(x.dtype, copy=False)
+
+    if name in DIFFERENCE:
+        d = scaled(slope[name](*wide))
+        return d if needs[0] else None, np.asarray(-d) if needs[1] else None
+    first = scaled(slope[name](*wide)) if needs[0] else None
+    return first, scaled(slope_t[name](*wide)) if needs[1] else None
+
+
+DIFFERENCE = frozenset(("mse", "l1", "smooth_l1", "huber"))  # these depend on x - t alone
+
+
+def outside(x: Array, t: Array) -> tuple[bool, bool]:
+    """Whether x, and whether t, has an element that is not in [0, 1]."""
+    first, second = (bool(a.size) and not (a.min() >= 0 and a.max() <= 1) for a in (x, t))
+    return first, second
 
 
 # --------------------------------------------------------------------------------------------------------- nll

@@ -30,6 +30,26 @@ def arange(start: Any, step: Any, count: int, dtype: Any, device: Any = None) ->
     return (start + i * step).astype(dtype, copy=False)
 
 
+def linspace(start: Any, end: Any, count: int, dtype: Any, device: Any = None) -> Array:
+    """``count`` numbers evenly spaced from ``start`` to ``end``, counted from the nearer end; integers are truncated.
+
+    Computed in ``dtype``, float32 at least."""
+    dtype = np.dtype(dtype)
+    if count == 1:
+        return np.array([start]).astype(dtype)
+    i = np.arange(count)
+    with np.errstate(all="ignore"):
+        if dtype.kind in "iu":
+            step = (end - start) / max(count - 1, 1)
+            values = np.trunc(np.where(i < count // 2, start + i * step, end - (count - 1 - i) * step))
+        else:
+            work = dtype if dtype.itemsize >= 4 and dtype.kind != "V" else np.dtype(np.float32)
+            low, high = work.type(start), work.type(end)
+            step = (high - low) / work.type(max(count - 1, 1))
+            values = np.where(i < count // 2, low + step * i.astype(work), high - step * (count - 1 - i).astype(work))
+        return values.astype(dtype)
+
+
 def eye(rows: int, columns: int, dtype: Any, device: Any = None) -> Array:
     """Ones on the diagonal of a matrix of zeros."""
     return np.eye(rows, columns, dtype=dtype)

@@ -1,7 +1,6 @@
-"""Normalization of NumPy arrays: batch norm over channels, and layer norm over rows (group norm is a layer norm of
-groups).
+"""Normalization of NumPy arrays: batch norm over channels, with what may follow it. Norms of rows: ``norm_rows``.
 
-    y = (x - mean) * invstd * weight + bias,    invstd = 1 / sqrt(var + eps)
+    y = act((x - mean) * invstd * weight + bias + residual),    invstd = 1 / sqrt(var + eps)
 
 Batch norm works on (rows, C) with the channels adjacent. Sums over rows are products with a vector of ones. Mean and
 sum of squared deviations are taken of one block while it is in cache, and blocks are combined in float64 by the formula
@@ -12,10 +11,20 @@ of Chan, Golub and LeVeque (1979): one pass over memory, no cancellation.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from tritium.kernels.reference.activation import BITS
 from tritium.kernels.reference.conv import compute_dtype
+from tritium.kernels.reference.norm_rows import group_norm as group_norm
+from tritium.kernels.reference.norm_rows import group_norm_backward as group_norm_backward
+from tritium.kernels.reference.norm_rows import layer_norm as layer_norm
+from tritium.kernels.reference.norm_rows import layer_norm_backward as layer_norm_backward
+from tritium.kernels.reference.norm_rows import rms_norm as rms_norm
+from tritium.kernels.reference.norm_rows import rms_norm_backward as rms_norm_backward
 from tritium.kernels.reference.parallel import empty, get_num_threads, parts, run, scratch
+from tritium.kernels.reference.patches import _against
 from tritium.kernels.reference.quiet import quiet
 
 BLOCK = 1 << 19  # elements that one task works on
@@ -84,20 +93,43 @@ def _subtract(block: np.ndarray, vector: np.ndarray, out: np.ndarray) -> None:
 
 
 @quiet
-def batch_apply(x: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """``x * scale + shift`` with (C,) vectors; x (N, C, *), result in channels-last storage."""
+def batch_apply(
+    x: np.ndarray,
+    scale: np.ndarray,
+    shift: np.ndarray,
+    residual: np.ndarray | None = None,
+    activation: str | None = None,
+) -> np.ndarray:
+    """``activation(x * scale + shift + residual)`` with (C,) vectors; x (N, C, *), result in channels-last storage.
+
+    ``residual`` has the shape and dtype of x; ``activation`` is None, "relu" or "relu6"."""
     rows = _rows(x)
     scale, shift = scale.astype(rows.dtype), shift.astype(rows.dtype)
     out = empty(rows.shape, rows.dtype)
+    added = None if residual is None else _rows(residual)
 
     def body(_: int, a: int, b: int) -> None:
         block, k, c = _wide(rows[a:b], scale, shift)
         y = out[a:b].reshape(block.shape)
         np.multiply(block, k, out=y)
         np.add(y, c, out=y)
+        if added is not None:
+            np.add(y, added[a:b].reshape(block.shape), out=y)
+        if activation is not None:
+            _against(np.maximum, y, 0)
+            if activation == "relu6":
+                _against(np.minimum, y, 6)
 
     run(body, _blocks(rows))
     return _like(out, x)
+
+
+def _stopped(z: np.ndarray, activation: str, shift: Any = 0) -> np.ndarray:
+    """Where the activation of ``z + shift`` stops a gradient; nan passes it, as in PyTorch."""
+    stopped = z <= -shift
+    if activation == "relu6":
+        stopped |= z >= 6 - shift
+    return stopped
 
 
 def affine(
@@ -105,9 +137,15 @@ def affine(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(invstd, scale, shift), float64 (C,): batch norm is ``x * scale + shift``."""
     invstd = 1 / np.sqrt(var.astype(np.float64) + eps)
+    return invstd, *_scale_and_shift(mean, invstd, weight, bias)
+
+
+def _scale_and_shift(
+    mean: np.ndarray, invstd: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
     scale = invstd if weight is None else invstd * weight.astype(np.float64)
     shift = -mean.astype(np.float64) * scale
-    return invstd, scale, shift if bias is None else shift + bias.astype(np.float64)
+    return scale, shift if bias is None else shift + bias.astype(np.float64)
 
 
 @quiet
@@ -119,28 +157,40 @@ def batch_norm_train(
     running_mean: np.ndarray | None = None,
     running_var: np.ndarray | None = None,
     momentum: float = 0.0,
+    counter: np.ndarray | None = None,
+    residual: np.ndarray | None = None,
+    activation: str | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(y, mean, invstd, var): x (N, C, *) normalized by its own statistics; those are float64, var biased. Running
-    statistics (with the unbiased variance) move by ``momentum``, in place."""
+    """(y, mean, invstd, var): x (N, C, *) normalized by its own statistics, y = activation(batch norm + residual);
+    statistics are float64, var biased. Running statistics (with the unbiased variance) move by ``momentum``, in place;
+    ``counter``, an integer, goes up by one."""
     mean, var = batch_stats(x)
     if running_mean is not None:
         update_running(running_mean, mean, momentum)
     if running_var is not None:
         count = x.size // x.shape[1]
         update_running(running_var, var * (count / (count - 1)), momentum)
+    if counter is not None:
+        counter += 1
     invstd, scale, shift = affine(mean, var, weight, bias, eps)
-    return batch_apply(x, scale, shift), mean, invstd, var
+    return batch_apply(x, scale, shift, residual, activation), mean, invstd, var
 
 
 @quiet
 def batch_norm_eval(
-    x: np.ndarray, mean: np.ndarray, var: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float
+    x: np.ndarray,
+    mean: np.ndarray,
+    var: np.ndarray,
+    weight: np.ndarray | None,
+    bias: np.ndarray | None,
+    eps: float,
+    residual: np.ndarray | None = None,
+    activation: str | None = None,
 ) -> np.ndarray:
-    """x (N, C, *) normalized by given statistics."""
-    return batch_apply(x, *affine(mean, var, weight, bias, eps)[1:])
+    """x (N, C, *) normalized by given statistics: y = activation(batch norm + residual)."""
+    return batch_apply(x, *affine(mean, var, weight, bias, eps)[1:], residual, activation)
 
 
-@quiet
 def batch_norm_backward(
     dy: np.ndarray,
     x: np.ndarray,
@@ -149,31 +199,75 @@ def batch_norm_backward(
     weight: np.ndarray | None,
     train: bool,
     needs_input: bool = True,
-) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
-    """(dx, dweight, dbias). ``train``: mean and invstd are functions of x; else constants.
+) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+    """(dx, dweight, dbias) of a batch norm alone; see ``batch_norm_act_backward``."""
+    return batch_norm_act_backward(dy, x, mean, invstd, weight, train, needs_input=needs_input)[:3]
 
-    dbias = sum dy,  dweight = sum dy (x - mean) invstd
-    dx = weight invstd (dy - dbias / M - (x - mean) invstd dweight / M)   over M = N * pixels"""
+
+@quiet
+def batch_norm_act_backward(
+    dy: np.ndarray,
+    x: np.ndarray,
+    mean: np.ndarray,
+    invstd: np.ndarray,
+    weight: np.ndarray | None,
+    train: bool,
+    activation: str | None = None,
+    bias: np.ndarray | None = None,
+    y: np.ndarray | None = None,
+    eps: float | None = None,
+    needs_input: bool = True,
+    needs_weight: bool = True,
+    needs_residual: bool = False,
+) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+    """(dx, dweight, dbias, dresidual) of ``activation(batch norm of x + residual)``; None for what is not needed.
+
+    ``train``: mean and invstd are functions of x; else constants, and with ``eps``, ``invstd`` is the variance.
+    What the activation passes is told by its result ``y``, or without one (where nothing was added) by the batch norm
+    taken again, for which ``bias`` is.
+
+    dz = dy where the activation passes it,  dresidual = dz
+    dbias = sum dz,  dweight = sum dz (x - mean) invstd
+    dx = weight invstd (dz - dbias / M - (x - mean) invstd dweight / M)   over M = N * pixels"""
+    if eps is not None:
+        invstd = 1 / np.sqrt(invstd.astype(np.float64) + eps)
     rows, d = _rows(x), _rows(dy)
     M, C = rows.shape
     dtype, cuts = rows.dtype, _blocks(rows)
+    told = None if y is None or activation is None else _rows(y)
+    own = [v.astype(dtype) for v in _scale_and_shift(mean, invstd, weight, bias)]
     center = mean.astype(dtype)
+    needs_sums = needs_weight or (train and needs_input)
     biases, weights = np.zeros((len(cuts), C), dtype), np.zeros((len(cuts), C), dtype)
+    dz, bits = d if activation is None else empty(d.shape, dtype), BITS[dtype]
 
     def sums(i: int, a: int, b: int) -> None:
         ones, t = np.ones(b - a, dtype), scratch("norm_deviation", (b - a, C), dtype)
-        np.matmul(ones, d[a:b], out=biases[i])
-        _subtract(rows[a:b], center, t)
-        np.multiply(t, d[a:b], out=t)
-        np.matmul(ones, t, out=weights[i])
+        if activation is not None:
+            if told is not None:
+                stopped = _stopped(told[a:b], activation)
+            else:
+                block, k, c = _wide(rows[a:b], *own)
+                again = t.reshape(block.shape)
+                np.multiply(block, k, out=again)
+                stopped = _stopped(again, activation, c).reshape(t.shape)
+            np.logical_not(stopped, out=stopped)
+            np.multiply(d[a:b].view(bits), stopped, out=dz[a:b].view(bits))  # of the bits: 0 also for inf and nan
+        if needs_sums:
+            np.matmul(ones, dz[a:b], out=biases[i])
+            _subtract(rows[a:b], center, t)
+            np.multiply(t, dz[a:b], out=t)
+            np.matmul(ones, t, out=weights[i])
 
-    run(sums, cuts)
+    if needs_sums or activation is not None:
+        run(sums, cuts)
     dbias = biases.sum(0, dtype=np.float64)
     dweight = weights.sum(0, dtype=np.float64) * invstd
     parameter = dtype if weight is None else weight.dtype
-    grads = dweight.astype(parameter), dbias.astype(parameter)
+    grads = (dweight.astype(parameter), dbias.astype(parameter)) if needs_weight else (None, None)
+    dresidual = _like(dz, x) if needs_residual else None
     if not needs_input:
-        return (None, *grads)
+        return None, *grads, dresidual
     k = invstd if weight is None else invstd * weight.astype(np.float64)
     p = -k * invstd * dweight / max(M, 1)
     q = -k * dbias / max(M, 1) - p * mean
@@ -181,7 +275,7 @@ def batch_norm_backward(
     k, p, q = (v.astype(dtype) for v in (k, p, q))
 
     def body(_: int, a: int, b: int) -> None:
-        block, kk, pp, qq = _wide(d[a:b], k, p, q)
+        block, kk, pp, qq = _wide(dz[a:b], k, p, q)
         out = dx[a:b].reshape(block.shape)
         np.multiply(block, kk, out=out)
         if train:
@@ -191,119 +285,7 @@ def batch_norm_backward(
             np.add(out, t, out=out)
 
     run(body, cuts)
-    return (_like(dx, x), *grads)
-
-
-# --------------------------------------------------------------------------------------------------------- layer norm
-
-
-@quiet
-def layer_norm(
-    x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(y, mean, rstd): each row of x (R, D) normalized; weight and bias (D,); mean and rstd (R, 1)."""
-    dtype = compute_dtype(x.dtype)
-    R, D = x.shape
-    y, mean, rstd = empty((R, D), dtype), np.empty((R, 1), dtype), np.empty((R, 1), dtype)
-    average = np.full((D, 1), 1 / max(D, 1), dtype)
-    w = None if weight is None else weight.astype(dtype, copy=False)
-    b = None if bias is None else bias.astype(dtype, copy=False)
-
-    def body(first: int, last: int) -> None:
-        block, out = np.ascontiguousarray(x[first:last], dtype), y[first:last]
-        np.matmul(block, average, out=mean[first:last])
-        np.subtract(block, mean[first:last], out=out)
-        t = scratch("norm_deviation", out.shape, dtype)
-        np.multiply(out, out, out=t)
-        var = np.matmul(t, average)
-        np.divide(dtype.type(1), np.sqrt(var + dtype.type(eps)), out=rstd[first:last])
-        np.multiply(out, rstd[first:last], out=out)
-        if w is not None:
-            np.multiply(out, w, out=out)
-        if b is not None:
-            np.add(out, b, out=out)
-
-    run(body, parts(R, -(-x.size // BLOCK)) if R else [])
-    return y.astype(x.dtype, copy=False), mean, rstd
-
-
-@quiet
-def layer_norm_backward(
-    dy: np.ndarray, x: np.ndarray, mean: np.ndarray, rstd: np.ndarray, weight: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(dx (R, D), dweight (D,), dbias (D,)).
-
-    h = (x - mean) rstd,  g = dy weight
-    dx = rstd (g - mean(g) - h mean(g h)),  dweight = sum dy h,  dbias = sum dy"""
-    dtype = compute_dtype(x.dtype)
-    R, D = x.shape
-    cuts = [(i, a, b) for i, (a, b) in enumerate(parts(R, -(-x.size // BLOCK)))] if R else []
-    dx, weights, biases = empty((R, D), dtype), np.zeros((len(cuts), D), dtype), np.zeros((len(cuts), D), dtype)
-    average = np.full((D, 1), 1 / max(D, 1), dtype)
-    w = None if weight is None else weight.astype(dtype, copy=False)
-
-    def body(i: int, first: int, last: int) -> None:
-        g, ones = np.array(dy[first:last], dtype, order="C"), np.ones(last - first, dtype)
-        h = scratch("norm_normalized", g.shape, dtype)
-        np.subtract(x[first:last], mean[first:last], out=h)
-        np.multiply(h, rstd[first:last], out=h)
-        np.matmul(ones, g, out=biases[i])
-        t = scratch("norm_deviation", g.shape, dtype)
-        np.multiply(g, h, out=t)
-        np.matmul(ones, t, out=weights[i])
-        if w is not None:
-            np.multiply(g, w, out=g)
-            np.multiply(t, w, out=t)
-        along = np.matmul(t, average)
-        np.subtract(g, np.matmul(g, average), out=g)
-        np.multiply(h, along, out=h)
-        np.subtract(g, h, out=g)
-        np.multiply(g, rstd[first:last], out=dx[first:last])
-
-    run(body, cuts)
-    parameter = dtype if weight is None else weight.dtype
-    dweight, dbias = weights.sum(0, dtype=np.float64), biases.sum(0, dtype=np.float64)
-    return dx.astype(x.dtype, copy=False), dweight.astype(parameter), dbias.astype(parameter)
-
-
-# -------------------------------------------------------------------------------------------------------- group norm
-
-
-@quiet
-def group_norm(
-    x: np.ndarray, groups: int, weight: np.ndarray | None, bias: np.ndarray | None, eps: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(y, mean, rstd): each of ``groups`` groups of channels of x (N, C, *) normalized; statistics (N * groups, 1)."""
-    rows = np.ascontiguousarray(x).reshape(x.shape[0] * groups, x.size // max(x.shape[0] * groups, 1))
-    y, mean, rstd = layer_norm(rows, None, None, eps)
-    y = y.reshape(x.shape)
-    if weight is not None or bias is not None:
-        wide = y.astype(compute_dtype(y.dtype), copy=False)
-        ends = (1,) * (x.ndim - 2)
-        if weight is not None:
-            wide = np.multiply(wide, weight.reshape(-1, *ends).astype(wide.dtype))
-        if bias is not None:
-            wide = np.add(wide, bias.reshape(-1, *ends).astype(wide.dtype))
-        y = wide.astype(x.dtype, copy=False)
-    return y, mean, rstd
-
-
-@quiet
-def group_norm_backward(
-    dy: np.ndarray, x: np.ndarray, groups: int, mean: np.ndarray, rstd: np.ndarray, weight: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(dx (N, C, *), dweight (C,), dbias (C,))."""
-    dtype, N, C = compute_dtype(x.dtype), *x.shape[:2]
-    d = dy.astype(dtype, copy=False)
-    rows = np.ascontiguousarray(x, dtype).reshape(N * groups, x.size // max(N * groups, 1))
-    g = d if weight is None else d * weight.reshape(-1, *(1,) * (x.ndim - 2)).astype(dtype)
-    dx = layer_norm_backward(np.ascontiguousarray(g).reshape(rows.shape), rows, mean, rstd, None)[0]
-    h = ((rows - mean) * rstd).reshape(N, C, x.size // max(N * C, 1))
-    planes = d.reshape(h.shape)
-    parameter = dtype if weight is None else weight.dtype
-    dweight = (planes * h).sum(2, dtype=np.float64).sum(0).astype(parameter)
-    dbias = planes.sum(2, dtype=np.float64).sum(0).astype(parameter)
-    return dx.reshape(x.shape).astype(x.dtype, copy=False), dweight, dbias
+    return _like(dx, x), *grads, dresidual
 
 
 def update_running(running: np.ndarray, new: np.ndarray, momentum: float) -> None:

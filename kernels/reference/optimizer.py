@@ -12,12 +12,16 @@ Every function takes lists (one entry per parameter) and works through each para
 with scratch memory that is allocated once: a step makes no temporary arrays. Arrays may have any strides.
 bfloat16 and float16 are computed in float32 and rounded once, when they are written back. The order of the
 operations is the textbook one, written so that float64 results follow PyTorch's to the last few bits.
+
+Where a function takes ``steps``, they are numbers, counted from 1, or arrays of no dimensions, which it counts up
+itself; ``lr`` is a number or an array of one. ``grad_scale`` divides the gradients, in place, before they are used;
+where ``found_inf`` is not 0 nothing changes.
 """
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +29,8 @@ import numpy as np
 from tritium.kernels.reference.quiet import quiet
 
 Array = Any
+Steps = Sequence[float] | Sequence[Array]
+Rate = Any
 PIECE = 32768  # elements at a time: five float32 arrays of it fit in a 1 MiB second-level cache
 
 _SCRATCH = 3
@@ -70,6 +76,33 @@ def _real(a: Array) -> Array:
     return a[..., None].view(a.real.dtype) if a.dtype.kind == "c" else a
 
 
+def _one(number: Any) -> float:
+    """A number, or the one in an array."""
+    return float(number.item() if isinstance(number, np.ndarray) else number)
+
+
+def _counted(steps: Any) -> list[float]:
+    """Step counts as numbers, arrays after they are counted up."""
+    for step in steps or ():
+        if isinstance(step, np.ndarray):
+            step[...] += 1
+    return [float(step) for step in steps or ()]
+
+
+def _unscaled(grads: list[Array], grad_scale: Array | None) -> list[Array]:
+    """Gradients divided by a scale, in place; those of 16 bits are used as they were before they are rounded."""
+    if grad_scale is None:
+        return grads
+    found = []
+    for g in grads:
+        wide = g if g.dtype.itemsize > 2 else g.astype(np.float32)
+        np.divide(wide, _one(grad_scale), out=wide)
+        if wide is not g:
+            g[...] = wide.astype(g.dtype)
+        found.append(wide)
+    return found
+
+
 def _gradient(p: Array, g: Array, t: Array, weight_decay: float, maximize: bool) -> Array:
     """The gradient to follow: negated to maximize, with L2 decay. ``t`` is scratch, and holds it if it is not ``g``."""
     if weight_decay:
@@ -108,9 +141,13 @@ def _move_divided(p: Array, direction: Array, divisor: Array, rate: float, t: Ar
 
 @quiet
 def sgd(params: list[Array], grads: list[Array], momentum_buffers: list[Array] | None, fresh: list[bool], *,
-        lr: float, momentum: float, dampening: float, weight_decay: float, nesterov: bool, maximize: bool) -> None:
+        lr: Rate, momentum: float, dampening: float, weight_decay: float, nesterov: bool, maximize: bool,
+        grad_scale: Array | None = None, found_inf: Array | None = None) -> None:
     """Gradient descent. ``momentum_buffers`` is None without momentum; a ``fresh`` buffer takes the gradient as it is
     (its values before are not looked at)."""
+    if found_inf is not None and _one(found_inf):
+        return
+    lr, grads = _one(lr), _unscaled(grads, grad_scale)
     for i, param in enumerate(params):
         buffers = [] if momentum_buffers is None else [momentum_buffers[i]]
         for p, *rest in _pieces([param, *buffers], [grads[i]]):
@@ -137,9 +174,13 @@ def sgd(params: list[Array], grads: list[Array], momentum_buffers: list[Array] |
 
 @quiet
 def adam(params: list[Array], grads: list[Array], exp_avgs: list[Array], exp_avg_sqs: list[Array],
-         max_exp_avg_sqs: list[Array] | None, steps: list[float], *, lr: float, beta1: float, beta2: float, eps: float,
-         weight_decay: float, decoupled: bool, maximize: bool) -> None:
+         max_exp_avg_sqs: list[Array] | None, steps: Steps, *, lr: Rate, beta1: float, beta2: float, eps: float,
+         weight_decay: float, decoupled: bool, maximize: bool, grad_scale: Array | None = None,
+         found_inf: Array | None = None) -> None:
     """Adam (L2 decay) and AdamW (``decoupled``); AMSGrad when ``max_exp_avg_sqs`` is given. ``steps`` counts from 1."""
+    if found_inf is not None and _one(found_inf):
+        return
+    lr, steps, grads = _one(lr), _counted(steps), _unscaled(grads, grad_scale)
     for i, param in enumerate(params):
         largest = [] if max_exp_avg_sqs is None else [max_exp_avg_sqs[i]]
         step_size = lr / (1 - beta1 ** steps[i])
@@ -163,10 +204,14 @@ def adam(params: list[Array], grads: list[Array], exp_avgs: list[Array], exp_avg
 
 
 @quiet
-def nadam(params: list[Array], grads: list[Array], exp_avgs: list[Array], exp_avg_sqs: list[Array],
-          steps: list[float], rates: list[tuple[float, float]], *, lr: float, beta1: float, beta2: float, eps: float,
-          weight_decay: float, decoupled: bool, maximize: bool) -> None:
-    """Adam with Nesterov momentum. ``rates``: for each parameter, the rate of the gradient and that of its average."""
+def nadam(params: list[Array], grads: list[Array], exp_avgs: list[Array], exp_avg_sqs: list[Array], steps: Steps,
+          rates: list[Any], *, lr: Rate, beta1: float, beta2: float, eps: float, weight_decay: float, decoupled: bool,
+          maximize: bool, momentum_decay: float = 0.0) -> None:
+    """Adam with Nesterov momentum. ``rates``: for each parameter, the rate of the gradient and that of its average; or,
+    with steps that are counted here, the arrays of the products of momenta, for which ``momentum_decay`` is."""
+    lr, steps = _one(lr), _counted(steps)
+    rates = [rate if isinstance(rate, tuple) else momentum_rates(step, rate, lr, beta1, momentum_decay)
+             for step, rate in zip(steps, rates, strict=True)]
     for i, param in enumerate(params):
         correction = 1 - beta2 ** steps[i]
         for p, m, v, g, t, u, _ in _pieces([param, exp_avgs[i], exp_avg_sqs[i]], [grads[i]]):
@@ -182,11 +227,22 @@ def nadam(params: list[Array], grads: list[Array], exp_avgs: list[Array], exp_av
             _move_divided(p, m, u, -rates[i][1], t)
 
 
+def momentum_rates(step: float, product: Array, lr: float, beta1: float, decay: float) -> tuple[float, float]:
+    """NAdam's rates of the gradient and of its average. ``product``: that of the momenta so far, an array of no
+    dimensions, which is updated."""
+    mu = beta1 * (1.0 - 0.5 * 0.96 ** (step * decay))
+    later = beta1 * (1.0 - 0.5 * 0.96 ** ((step + 1) * decay))
+    product *= product.dtype.type(mu)
+    m = float(product)
+    return lr * (1.0 - mu) / (1.0 - m), lr * later / (1.0 - m * later)
+
+
 @quiet
-def radam(params: list[Array], grads: list[Array], exp_avgs: list[Array], exp_avg_sqs: list[Array],
-          steps: list[float], *, lr: float, beta1: float, beta2: float, eps: float, weight_decay: float,
-          decoupled: bool, maximize: bool) -> None:
+def radam(params: list[Array], grads: list[Array], exp_avgs: list[Array], exp_avg_sqs: list[Array], steps: Steps, *,
+          lr: Rate, beta1: float, beta2: float, eps: float, weight_decay: float, decoupled: bool,
+          maximize: bool) -> None:
     """Adam with the rectified adaptive rate: plain momentum while the variance of the rate is not tractable."""
+    lr, steps = _one(lr), _counted(steps)
     longest = 2 / (1 - beta2) - 1
     for i, param in enumerate(params):
         step = steps[i]
@@ -213,10 +269,10 @@ def radam(params: list[Array], grads: list[Array], exp_avgs: list[Array], exp_av
 
 
 @quiet
-def adamax(params: list[Array], grads: list[Array], exp_avgs: list[Array], exp_infs: list[Array],
-           steps: list[float], *, lr: float, beta1: float, beta2: float, eps: float, weight_decay: float,
-           maximize: bool) -> None:
+def adamax(params: list[Array], grads: list[Array], exp_avgs: list[Array], exp_infs: list[Array], steps: Steps, *,
+           lr: Rate, beta1: float, beta2: float, eps: float, weight_decay: float, maximize: bool) -> None:
     """Adam with the infinity norm: exp_inf <- max(beta2 exp_inf, |g| + eps)."""
+    lr, steps = _one(lr), _counted(steps)
     for i, param in enumerate(params):
         step_size = lr / (1 - beta1 ** steps[i])
         for p, m, n, g, t, u, _ in _pieces([param, exp_avgs[i], exp_infs[i]], [grads[i]]):
@@ -231,9 +287,11 @@ def adamax(params: list[Array], grads: list[Array], exp_avgs: list[Array], exp_i
 
 @quiet
 def rmsprop(params: list[Array], grads: list[Array], square_avgs: list[Array], grad_avgs: list[Array] | None,
-            momentum_buffers: list[Array] | None, *, lr: float, alpha: float, eps: float, weight_decay: float,
-            momentum: float, maximize: bool) -> None:
-    """RMSprop; centred when ``grad_avgs`` is given, with momentum when ``momentum_buffers`` is."""
+            momentum_buffers: list[Array] | None, steps: list[Array] | None = None, *, lr: Rate, alpha: float,
+            eps: float, weight_decay: float, momentum: float, maximize: bool) -> None:
+    """RMSprop; centred when ``grad_avgs`` is given, with momentum when ``momentum_buffers`` is. ``steps``: arrays of no
+    dimensions to be counted up."""
+    lr, _ = _one(lr), _counted(steps)
     for i, param in enumerate(params):
         extra = [lists[i] for lists in (grad_avgs, momentum_buffers) if lists is not None]
         for p, v, *rest in _pieces([param, square_avgs[i], *extra], [grads[i]]):
@@ -260,9 +318,16 @@ def rmsprop(params: list[Array], grads: list[Array], square_avgs: list[Array], g
 
 
 @quiet
-def adagrad(params: list[Array], grads: list[Array], state_sums: list[Array], rates: list[float], *, eps: float,
-            weight_decay: float, maximize: bool) -> None:
-    """Adagrad; ``rates`` holds each parameter's learning rate after its decay."""
+def adagrad(params: list[Array], grads: list[Array], state_sums: list[Array], rates: Steps, *, eps: float,
+            weight_decay: float, maximize: bool, lr: Rate = None, lr_decay: float = 0.0,
+            grad_scale: Array | None = None, found_inf: Array | None = None) -> None:
+    """Adagrad; ``rates`` holds each parameter's learning rate after its decay - or the arrays of the step counts, of
+    which ``lr`` and ``lr_decay`` make it."""
+    if found_inf is not None and _one(found_inf):
+        return
+    grads = _unscaled(grads, grad_scale)
+    if lr is not None:
+        rates = [_one(lr) / (1 + (step - 1) * lr_decay) for step in _counted(rates)]
     for i, param in enumerate(params):
         for p, s, g, t, u, w in _pieces([param, state_sums[i]], [grads[i]]):
             g = _gradient(p, g, t, weight_decay, maximize)
@@ -274,9 +339,12 @@ def adagrad(params: list[Array], grads: list[Array], state_sums: list[Array], ra
 
 
 @quiet
-def adadelta(params: list[Array], grads: list[Array], square_avgs: list[Array], acc_deltas: list[Array], *, lr: float,
-             rho: float, eps: float, weight_decay: float, maximize: bool) -> None:
-    """Adadelta: the step has the size of the earlier steps, so that it carries the parameter's unit."""
+def adadelta(params: list[Array], grads: list[Array], square_avgs: list[Array], acc_deltas: list[Array],
+             steps: list[Array] | None = None, *, lr: Rate, rho: float, eps: float, weight_decay: float,
+             maximize: bool) -> None:
+    """Adadelta: the step has the size of the earlier steps, so that it carries the parameter's unit. ``steps``: arrays
+    of no dimensions to be counted up."""
+    lr, _ = _one(lr), _counted(steps)
     for i, param in enumerate(params):
         for p, v, d, g, t, u, w in _pieces([param, square_avgs[i], acc_deltas[i]], [grads[i]]):
             g = _gradient(p, g, t, weight_decay, maximize)
@@ -292,7 +360,7 @@ def adadelta(params: list[Array], grads: list[Array], square_avgs: list[Array], 
 
 
 @quiet
-def lars(params: list[Array], grads: list[Array], momentum_buffers: list[Array], adapted: list[bool], *, lr: float,
+def lars(params: list[Array], grads: list[Array], momentum_buffers: list[Array], adapted: list[bool], *, lr: Rate,
          momentum: float, weight_decay: float, trust_coefficient: float, eps: float, nesterov: bool,
          maximize: bool) -> None:
     """SGD with layer-wise rates: where ``adapted``, the gradient with its decay is scaled by
@@ -300,6 +368,7 @@ def lars(params: list[Array], grads: list[Array], momentum_buffers: list[Array],
         trust_coefficient |p| / (|g| + weight_decay |p| + eps)       (1 where |p| or |g| is zero)
 
     and the others take it as it is, without weight decay."""
+    lr = _one(lr)
     for i, param in enumerate(params):
         grad, scale, decay = grads[i], 1.0, 0.0
         if adapted[i]:

@@ -5,6 +5,7 @@ Arrays here are (N, H, W, C) views of any strides; fastest when C is innermost i
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +28,27 @@ class Geometry(NamedTuple):
     left: int = 0
     dh: int = 1
     dw: int = 1
+
+
+class Window(NamedTuple):
+    """The same for any number of dimensions: tap t of output pixel p reads input pixel
+    p * stride - before + t * dilation along each of them. ``before`` may be negative."""
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    before: tuple[int, ...]
+    dilation: tuple[int, ...]
+
+    @property
+    def taps(self) -> int:
+        """How many taps there are."""
+        return prod(self.kernel)
+
+    def ends(self, out: tuple[int, ...]) -> tuple[int, ...]:
+        """Where the input that the pixels of an output of this size read ends, beginning at -before."""
+        return tuple(
+            [(n - 1) * s - b + d * (k - 1) + 1 for n, k, s, b, d in zip(out, *self, strict=True)]
+        )
 
 
 def output_size(size: int, kernel: int, stride: int, before: int, after: int, dilation: int) -> int:

@@ -227,8 +227,24 @@ def into(name: str, a: Any, b: Any, out: Any) -> None:
 
 
 def where(condition: Any, a: Any, b: Any) -> Any:
-    """``a`` where the condition holds, else ``b``."""
-    return np.asarray(np.where(condition, a, b))
+    """``a`` where the condition holds, else ``b``; of operands of different layouts, laid out as the condition is."""
+    r = np.asarray(np.where(condition, a, b))
+    if r.ndim > 3 and r.flags.c_contiguous and condition.shape == r.shape and not condition.flags.c_contiguous:
+        if 0 not in condition.strides:
+            out = np.empty_like(condition, r.dtype)
+            out[...] = r
+            return out
+    return r
+
+
+@quiet
+def nan_to_num(a: Any, nan: float, high: float, low: float) -> Any:
+    """nan replaced by ``nan``, infinities by ``high`` and ``low``; a copy of what is no floating point number."""
+    if a.dtype.kind not in "fV":
+        return np.array(a, order="K")
+    kind = a.dtype.type
+    rest = where(a == kind(-np.inf), kind(low), a)
+    return where(a != a, kind(nan), where(a == kind(np.inf), kind(high), rest))
 
 
 def clamp(a: Any, low: Any, high: Any) -> Any:

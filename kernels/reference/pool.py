@@ -364,8 +364,8 @@ def adaptive_avg_pool2d(x: np.ndarray, size: Pair) -> np.ndarray:
 
 
 @quiet
-def adaptive_avg_pool2d_backward(dy: np.ndarray, size: Pair) -> np.ndarray:
-    """dy (N, C, OH, OW) -> dx (N, C, *size)."""
+def adaptive_avg_pool2d_backward(dy: np.ndarray, size: Pair, last: bool = False) -> np.ndarray:
+    """dy (N, C, OH, OW) -> dx (N, C, *size) in NHWC storage, whatever ``last`` says."""
     d = _last(dy)
     A, B = (_averaging(length, count, d.dtype).T for length, count in zip(size, d.shape[1:3], strict=True))
     return _sandwich(d, A, B).astype(dy.dtype, copy=False).transpose(0, 3, 1, 2)

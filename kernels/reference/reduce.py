@@ -88,6 +88,18 @@ def mean(a: Any, dims: tuple[int, ...], keepdim: bool, dtype: Any) -> Any:
 def var(a: Any, dims: tuple[int, ...], keepdim: bool, correction: float) -> Any:
     """The variance with the given correction: two passes, float64 for float32 input (as PyTorch's Welford is in
     double)."""
+    return _dense(_spread(a, dims, keepdim, correction)).astype(a.dtype if a.dtype.kind != "c" else a.real.dtype)
+
+
+@quiet
+def std(a: Any, dims: tuple[int, ...], keepdim: bool, correction: float) -> Any:
+    """The square root of the variance, rounded once."""
+    root = np.sqrt(_spread(a, dims, keepdim, correction))
+    return _dense(root).astype(a.dtype if a.dtype.kind != "c" else a.real.dtype)
+
+
+def _spread(a: Any, dims: tuple[int, ...], keepdim: bool, correction: float) -> Any:
+    """The variance as it is computed, before it is rounded."""
     work = np.dtype(np.float64) if a.dtype.kind in "fV" else a.dtype
     x = a.astype(work) if a.dtype != work else a
     count = 1
@@ -97,8 +109,7 @@ def var(a: Any, dims: tuple[int, ...], keepdim: bool, correction: float) -> Any:
     square = np.square(centred) if x.dtype.kind != "c" else np.square(np.abs(centred))
     total = _dense(np.sum(square, axis=dims, keepdims=keepdim))
     # a plain float division: 0 / 0 is nan, x / 0 is inf
-    result = total / np.float64(max(count - correction, 0))
-    return _dense(result).astype(a.dtype if a.dtype.kind != "c" else a.real.dtype)
+    return total / np.float64(max(count - correction, 0))
 
 
 @quiet

@@ -10,9 +10,10 @@ class Case:
     """One kernel in one configuration.
 
     ``types``: the Triton type of each argument that is no constexpr ("*bf16", "i32", "fp64"); ``aligned``: arguments
-    divisible by 16; ``wide``: 128-bit global loads and stores are expected; ``mma``: matrix instructions are, or those
-    of a kind ("HMMA"); ``enable_fp_fusion``: products and sums may be fused; ``targets``: where it is shipped
-    ("sm_90",), if not everywhere."""
+    divisible by 16; ``wide``: 128-bit global loads and stores are expected, or "loads" alone; ``mma``: matrix
+    instructions are, or those of a kind ("HMMA"); ``enable_fp_fusion``: products and sums may be fused; ``targets``:
+    where it is shipped ("sm_90",), if not everywhere; ``spills``: how many accesses to spilled registers are put up
+    with, because a smaller block would cost more."""
 
     name: str
     kernel: Any
@@ -21,7 +22,8 @@ class Case:
     aligned: tuple[str, ...] = ()
     num_warps: int = 4
     num_stages: int = 3
-    wide: bool = False
+    wide: bool | str = False
     mma: bool | str = False
     enable_fp_fusion: bool = True
     targets: tuple[str, ...] = ()
+    spills: int = 0

@@ -7,6 +7,8 @@ memory is asked for on a stream that is not being captured, and lives as long as
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tritium.kernels import runtime
@@ -74,6 +76,7 @@ class Graph:
         self.homes: dict[int, GraphHome] = {}
         self.kept: dict[int, Any] = {}  # blocks, and pinned memory, that captured work uses
         self.adopted: list[tuple[Home, int, int]] = []
+        self.draws: dict[int, Any] = {}  # what is drawn from each random number stream (philox.py), by its id
         self.streams: set[int] = set()  # what must be waited for before the memory is used again
 
     def begin(self, pool: Pool | None = None, mode: str = "relaxed") -> None:
@@ -137,6 +140,13 @@ class Graph:
         if getattr(getattr(block, "home", None), "pool", None) is not self.pool:
             self.kept[id(block)] = block
 
+    def memory(self, nbytes: int) -> Block:
+        """Memory that lives as long as the graph, and that nothing else of its pool ever uses."""
+        with outside():
+            block = Block(nbytes, self.device)
+        self.keep(block)
+        return block
+
     def adopt(self, ptr: int, size: int, home: Home, others: Any) -> None:
         """Take over the memory of a block that goes while its stream is being captured."""
         self.adopted.append((home, ptr, size))
@@ -151,6 +161,8 @@ class Graph:
         stream = current.on(self.device)
         self.streams.add(stream)
         self.pool.streams.add(stream)
+        for draws in self.draws.values():
+            draws.begin(stream)
         runtime.active().graph_launch(self.graph, stream)
 
     def reset(self) -> None:
@@ -162,7 +174,7 @@ class Graph:
         adopted, self.adopted = self.adopted, []
         streams, self.streams = self.streams, set()
         self.pool = None
-        self.homes = {}
+        self.homes, self.draws = {}, {}
         if not memory.running():
             return
         if graph:
@@ -176,6 +188,28 @@ class Graph:
     def __del__(self) -> None:
         if self.graph or self.adopted:
             self.reset()
+
+
+@contextmanager
+def outside() -> Iterator[None]:
+    """What is launched inside is no part of the graph that this thread captures: it is done now and once, in order
+    before the graph's first replay. Blocks made inside are ordinary ones; those that captured work uses are kept by the
+    graph. Outside of a capture this does nothing."""
+    graph = current.capture
+    if graph is None:
+        yield
+        return
+    device = graph.device
+    stream, held = current.on(device), current.held.get(device)
+    current.capture = None
+    current.set_stream(device, graph.pool.stream)
+    current.home = None
+    try:
+        yield
+    finally:
+        current.capture = graph
+        current.set_stream(device, stream, held)
+        current.home = None
 
 
 def prepare(device: int) -> None:

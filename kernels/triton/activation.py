@@ -31,12 +31,14 @@ Constants = Callable[..., tuple[Any, ...]]
 class Activation:
     """A function of one or two arrays of one dtype (three in the general case) and numbers.
 
-    ``constants`` makes of the numbers those that the op takes; ``whole``: integers are taken too."""
+    ``constants`` makes of the numbers those that the op takes; ``whole``: integers are taken too; ``heavy``: see
+    ``block_size``."""
 
-    __slots__ = ("name", "op", "arrays", "constants", "whole", "fast")
+    __slots__ = ("name", "op", "arrays", "constants", "whole", "heavy", "fast")
 
     def __init__(self, name: str, op: Any, arrays: int, constants: Constants | None = None,
-                 whole: bool = False) -> None:
+                 whole: bool = False, heavy: int = 1) -> None:
+        self.heavy = heavy
         self.name, self.op, self.arrays, self.constants, self.whole = name, op, arrays, constants, whole
         self.fast: dict[Any, Any] = {}
         on_reset(self.fast.clear)
@@ -59,7 +61,8 @@ class Activation:
                         variant(-(-n // size), 1, 1, *arrays, n, *bits, *(0, 0, 0, 0)[len(bits):])
                 return out
         kind = self.kind(dtype)
-        return elementwise(self.op, (x, *rest[:count - 1]), self.numbers(rest[count - 1:], dtype), dtype, None, kind)
+        return elementwise(self.op, (x, *rest[:count - 1]), self.numbers(rest[count - 1:], dtype), dtype, None, kind,
+                           heavy=self.heavy)
 
     def numbers(self, given: tuple[Any, ...], dtype: Any) -> tuple[Any, ...]:
         """The numbers that the op takes."""
@@ -76,7 +79,7 @@ class Activation:
     def prepare(self, dtype: Any, given: int) -> Any:
         """What a call with dense arrays needs. ``given``: how many numbers come with it."""
         kind = self.kind(dtype)
-        size = block_size(dtype.itemsize)
+        size = block_size(dtype.itemsize, self.heavy)
         if given == 0:
             variant = (kernels.map1 if self.arrays == 1 else kernels.map2).bind(
                 OP=self.op, SPREAD=0, BLOCK=size, num_warps=4)

@@ -1,46 +1,49 @@
-"""2-D convolution: what is computed how.
+"""Convolution in two and three dimensions: what is computed how.
 
     y[n, o, p, q] = act(scale[o] * sum over c, i, j of x[n, c, p s - P + i d, q s - P + j d] w[o, c, i, j] + b[o] + r)
 
-Images have any strides; large ones whose channels are not neighbours are copied once. The result has NCHW shape and
-NHWC storage. A 1x1 kernel of stride 1 is a product of matrices; few channels a group go tap by tap (``direct``);
-everything else is a product whose left operand is gathered from the image (``implicit``). float32 may be rounded to
-TF32 as ``precision.conv_tf32`` says; float16 and bfloat16 are summed in float32 and rounded once.
+Images have any strides; large ones whose channels are not neighbours are copied once. The result has the shape NCHW
+(NCDHW) and the storage NHWC (NDHWC). A 1x1 kernel of stride 1 is a product of matrices; few channels a group go tap by
+tap (``direct``); everything else is a product whose left operand is gathered from the image (``implicit``). float32 may
+be rounded to TF32 as ``precision.conv_tf32`` says; float16 and bfloat16 are summed in float32 and rounded once.
 
-A plan (kernels, tiles, numbers) is made once for each combination of shapes and layouts.
+A plan (kernels, tiles, numbers) is made once for each combination of shapes and layouts. Each number of dimensions has
+kernels of its own, which differ in nothing but that: shapes, steps and windows here are tuples of two or three.
 """
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tritium.kernels import runtime
-from tritium.kernels.array import DeviceArray, DeviceMismatch, NoKernel
+from tritium.kernels.array import DeviceArray, DeviceMismatch, NoKernel, contiguous_steps
 from tritium.kernels.precision import precision
-from tritium.kernels.reference.patches import Geometry, output_size
+from tritium.kernels.reference.patches import Window, output_size
+from tritium.kernels.triton import conv3d_kernels, matmul
 from tritium.kernels.triton import conv_configs as configs
 from tritium.kernels.triton import conv_kernels as kernels
-from tritium.kernels.triton import matmul
 from tritium.kernels.triton.conv_cases import cases as cases
 from tritium.kernels.triton.copy import channels_last, contiguous
 from tritium.kernels.triton.matmul import SUMS
 from tritium.kernels.triton.matmul_configs import INTEGER, TF32, kind_of
 from tritium.kernels.triton.memory import empty
 
-Pair = tuple[int, int]
-Pads = tuple[int, int, int, int]  # top, bottom, left, right
-Steps = tuple[int, ...]
+Steps = tuple[int, ...]  # a number for each dimension; pads are two: (top, bottom, left, right)
 ACTIVATIONS = {None: kernels.none, "relu": kernels.relu, "relu6": kernels.relu6}
 LIMIT = 2**31 - 2**20  # offsets below it are counted in 32 bits
 GROUP = 8
+KERNELS: dict[int, Any] = {2: kernels, 3: conv3d_kernels}
+LAST = {4: (0, 2, 3, 1), 5: (0, 2, 3, 4, 1)}  # the channels of an image to the end, by its dimensions
+BACK = {4: (0, 3, 1, 2), 5: (0, 4, 1, 2, 3)}  # and to their place again
 
 
 # --- what the tensor layer calls -----------------------------------------------------------------------
 
 class Prepared:
-    """A weight (O, C / groups, kh, kw) in the orders that the kernels read, each made when first asked for.
+    """A weight (O, C / groups, *kernel) in the orders that the kernels read, each made when first asked for.
 
     ``keep`` says that it will be used again, and changes nothing here. ``scale`` (O,), float32 or float64, multiplies
     the output channels (a folded batch norm) before anything is added. Later writes to the weight may not be seen."""
@@ -52,27 +55,29 @@ class Prepared:
         if weight.dtype.kind == "c":
             raise NoKernel("convolution of complex numbers has no Triton kernel: not implemented for cuda tensors")
         self.weight, self.groups, self.scale, self.shape = weight, groups, scale, weight.shape
-        O, C, self.kh, self.kw = weight.shape
-        self._grouped = weight.reshape(groups, O // groups, C, self.kh, self.kw)
+        O, C, *kernel = weight.shape
+        self.kernel = tuple(kernel)
+        self._grouped = weight.reshape(groups, O // groups, C, *kernel)
+        self._places = tuple(range(3, 3 + len(kernel)))  # of the kernel's dimensions in it
         self._made: dict[Any, DeviceArray] = {}
 
     def dense(self, turned: bool = False) -> DeviceArray:
-        """(groups, O / groups, kh, kw, C / groups), a copy with adjacent C where that pays; ``turned``: O and C
+        """(groups, O / groups, *kernel, C / groups), a copy with adjacent C where that pays; ``turned``: O and C
         exchanged."""
         form = self._made.get(("dense", turned))
         if form is None:
-            form = self._grouped.transpose((0, 2, 3, 4, 1) if turned else (0, 1, 3, 4, 2))
-            if form.strides[4] != form.itemsize and configs.converts(form.shape[4], runtime.active().emulated):
+            form = self._grouped.transpose((0, 2, *self._places, 1) if turned else (0, 1, *self._places, 2))
+            if form.strides[-1] != form.itemsize and configs.converts(form.shape[-1], runtime.active().emulated):
                 form = contiguous(form)
             self._made["dense", turned] = form
         return form
 
     def direct(self, turned: bool = False) -> DeviceArray:
-        """(kh, kw, C / groups, O), contiguous; ``turned``: (kh, kw, O / groups, C)."""
+        """(*kernel, C / groups, O), contiguous; ``turned``: (*kernel, O / groups, C)."""
         form = self._made.get(("direct", turned))
         if form is None:
-            form = self._grouped.transpose((3, 4, 1, 0, 2) if turned else (3, 4, 2, 0, 1))
-            form = form.reshape(*form.shape[:3], -1) if form.size else form.reshape(*form.shape[:3], 0)
+            form = self._grouped.transpose((*self._places, 1, 0, 2) if turned else (*self._places, 2, 0, 1))
+            form = form.reshape(*form.shape[:-2], -1 if form.size else 0)
             form = self._made["direct", turned] = form if form.dense else contiguous(form)
         return form
 
@@ -88,7 +93,7 @@ class Prepared:
 
 
 def prepare(weight: DeviceArray, groups: int = 1, scale: DeviceArray | None = None) -> Prepared:
-    """A weight made ready once for many convolutions: give it to ``conv2d`` in the weight's place."""
+    """A weight made ready once for many convolutions: give it to ``convolve`` in the weight's place."""
     return Prepared(weight, groups, keep=True, scale=scale)
 
 
@@ -110,32 +115,42 @@ def folded(weight: DeviceArray, groups: int, bias: DeviceArray | None, bn: Any) 
     return prepare(weight, groups, scale), shift
 
 
-def conv2d(x: DeviceArray, weight: DeviceArray | Prepared, bias: DeviceArray | None = None, stride: Pair = (1, 1),
-           padding: Pads = (0, 0, 0, 0), dilation: Pair = (1, 1), groups: int = 1, *,
+def convolve(x: DeviceArray, weight: DeviceArray | Prepared, bias: DeviceArray | None, stride: Steps, padding: Steps,
+             dilation: Steps, groups: int, residual: DeviceArray | None = None,
+             activation: str | None = None) -> DeviceArray:
+    """x (N, C, *size), weight (O, C / groups, *kernel), bias (O,) -> (N, O, *size of the output), channels last.
+
+    ``residual``, of the output's shape, is added; ``activation`` is None, "relu" or "relu6". ``weight`` may be
+    ``Prepared``, whose groups then count. Dtypes are equal."""
+    w = weight if isinstance(weight, Prepared) else Prepared(weight, groups)
+    N, _, *size = x.shape
+    O = w.shape[0]
+    act = ACTIVATIONS[activation]
+    bias = bias if bias is None else _dense(bias)
+    residual = residual if residual is None else residual.transpose(LAST[residual.ndim])
+    if is_product(w.kernel, stride, padding, w.groups) and w.scale is None and (bias is None or residual is None):
+        left = flat(x)
+        c = bias if residual is None else residual.as_shape((N * math.prod(size), O))
+        if left is not None and (residual is None or c is not None and left.ndim == 2):
+            y = matmul.product(left, matrix(w.weight).T, c, act=act, tf32=precision.conv_tf32)
+            return y.reshape(N, *size, O).transpose(BACK[x.ndim])
+    before = tuple(padding[::2])
+    sizes = map(output_size, size, w.kernel, stride, before, padding[1::2], dilation)
+    out = empty((N, *sizes, O), x.dtype, x.owner.device)
+    window = Window(w.kernel, tuple(stride), before, tuple(dilation))
+    forward(image(x), w.form(), w.groups, window, out, End(w.scale, bias, residual, act))
+    return out.transpose(BACK[x.ndim])
+
+
+def conv2d(x: DeviceArray, weight: DeviceArray | Prepared, bias: DeviceArray | None = None, stride: Steps = (1, 1),
+           padding: Steps = (0, 0, 0, 0), dilation: Steps = (1, 1), groups: int = 1, *,
            residual: DeviceArray | None = None, activation: str | None = None) -> DeviceArray:
     """x (N, C, H, W), weight (O, C / groups, kh, kw), bias (O,) -> (N, O, OH, OW) in NHWC storage.
 
     ``padding`` is (top, bottom, left, right). ``residual``, of the output's shape, is added; ``activation`` is None,
     "relu" or "relu6". ``weight`` may be ``Prepared``, whose groups then count. Dtypes are equal.
     Raises DeviceMismatch for NumPy arrays, NoKernel for complex numbers."""
-    w = weight if isinstance(weight, Prepared) else Prepared(weight, groups)
-    N, _, H, W = x.shape
-    O = w.shape[0]
-    act = ACTIVATIONS[activation]
-    bias = bias if bias is None else _dense(bias)
-    residual = residual if residual is None else residual.transpose(0, 2, 3, 1)
-    if is_product(w.kh, w.kw, stride, padding, w.groups) and w.scale is None and (bias is None or residual is None):
-        left = flat(x)
-        c = bias if residual is None else residual.as_shape((N * H * W, O))
-        if left is not None and (residual is None or c is not None and left.ndim == 2):
-            y = matmul.product(left, w.weight[:, :, 0, 0].T, c, act=act, tf32=precision.conv_tf32)
-            return y.reshape(N, H, W, O).transpose(0, 3, 1, 2)
-    g = Geometry(w.kh, w.kw, *stride, padding[0], padding[2], *dilation)
-    OH = output_size(H, w.kh, stride[0], padding[0], padding[1], dilation[0])
-    OW = output_size(W, w.kw, stride[1], padding[2], padding[3], dilation[1])
-    out = empty((N, OH, OW, O), x.dtype, x.owner.device)
-    forward(image(x), w.form(), w.groups, g, out, End(w.scale, bias, residual, act))
-    return out.transpose(0, 3, 1, 2)
+    return convolve(x, weight, bias, stride, padding, dilation, groups, residual, activation)
 
 
 # --- images -------------------------------------------------------------------------------------------
@@ -147,29 +162,34 @@ def _dense(a: DeviceArray) -> DeviceArray:
 
 
 def image(x: DeviceArray) -> DeviceArray:
-    """(N, C, H, W) as (N, H, W, C): a view, or a copy with adjacent channels where that pays."""
+    """(N, C, *) as (N, *, C): a view, or a copy with adjacent channels where that pays."""
     if x.strides[1] != x.itemsize and configs.converts(x.shape[1], runtime.active().emulated):
         x = channels_last(x)
-    return x.transpose(0, 2, 3, 1)
+    return x.transpose(LAST[x.ndim])
 
 
-def is_product(kh: int, kw: int, stride: Pair, padding: Pads, groups: int) -> bool:
+def is_product(kernel: Steps, stride: Steps, padding: Steps, groups: int) -> bool:
     """Whether a convolution is a product of pixels and weights."""
-    return kh == kw == groups == 1 and tuple(stride) == (1, 1) and not any(padding)
+    return groups == 1 and max(*kernel, *stride) == 1 and not any(padding)
+
+
+def matrix(weight: DeviceArray) -> DeviceArray:
+    """A weight (O, C, 1, 1) as (O, C), a view."""
+    return weight.look(weight.ptr, weight.shape[:2], weight.strides[:2])
 
 
 def flat(x: DeviceArray) -> DeviceArray | None:
-    """(N, C, H, W) as a matrix (pixels, C), or as a batch of them; None where only a copy could be."""
-    N, C, H, W = x.shape
+    """(N, C, *) as a matrix (pixels, C), or as a batch of them; None where only a copy could be."""
     if not x.size:
         return None
-    view = x.transpose(0, 2, 3, 1)
-    matrix = view.as_shape((N * H * W, C))
-    return view.as_shape((N, H * W, C)) if matrix is None else matrix
+    N, C = x.shape[:2]
+    view, pixels = x.transpose(LAST[x.ndim]), x.size // C
+    found = view.as_shape((pixels, C))
+    return view.as_shape((N, pixels // N, C)) if found is None else found
 
 
 class View(NamedTuple):
-    """The layout of an image (N, H, W, C). Steps in elements, 0 along dimensions of size 1; ``unit``: what divides
+    """The layout of an image (N, *, C). Steps in elements, 0 along dimensions of size 1; ``unit``: what divides
     those of pixels, a vector of adjacent channels or 1."""
 
     shape: Steps
@@ -181,18 +201,22 @@ class View(NamedTuple):
     def of(cls, a: DeviceArray) -> View:
         item = a.itemsize
         *pixels, c = [s // item if n > 1 else 0 for n, s in zip(a.shape, a.strides, strict=True)]
-        if a.shape[3] == 1:
+        if a.shape[-1] == 1:
             c = 1
         unit = 16 // item
         if c != 1 or a.ptr % 16 or any([s % unit for s in pixels]):
             unit = 1
         return cls(a.shape, tuple(pixels), c, unit)
 
+    @classmethod
+    def nowhere(cls, shape: Steps) -> View:
+        """An image that is not read."""
+        return cls(shape, (0,) * (len(shape) - 1), 1, 1)
+
     @property
     def units(self) -> Steps:
         """The steps of pixels in units."""
-        n, y, x = self.steps
-        return n // self.unit, y // self.unit, x // self.unit
+        return tuple([s // self.unit for s in self.steps])
 
     def reach(self) -> int:
         """How far from the first element the others lie, and the window's border with them."""
@@ -202,7 +226,7 @@ class View(NamedTuple):
 # --- plans --------------------------------------------------------------------------------------------
 
 class End(NamedTuple):
-    """What follows the sums: factors (O,), bias (O,), residual (N, OH, OW, O), activation (a jit function)."""
+    """What follows the sums: factors (O,), bias (O,), residual (N, *, O), activation (a jit function)."""
 
     scale: DeviceArray | None = None
     bias: DeviceArray | None = None
@@ -210,16 +234,16 @@ class End(NamedTuple):
     act: Any = kernels.none
 
 
-def forward(x: DeviceArray, w: DeviceArray, groups: int, g: Geometry, out: DeviceArray, e: End) -> None:
-    """x (N, H, W, C) of any strides -> out (N, OH, OW, O), whose channels are adjacent.
+def forward(x: DeviceArray, w: DeviceArray, groups: int, g: Window, out: DeviceArray, e: End) -> None:
+    """x (N, *, C) of any strides -> out (N, *, O), whose channels are adjacent.
 
-    ``w``: (groups, O / groups, kh, kw, C / groups), or (kh, kw, C / groups, O) with adjacent O."""
+    ``w``: (groups, O / groups, *kernel, C / groups), or (*kernel, C / groups, O) with adjacent O."""
     if not out.size:
         return
     key = (out.dtype, out.owner.device, precision.conv_tf32, groups, g, View.of(x), w.shape, w.strides, w.ptr & 15,
            View.of(out), None if e.residual is None else View.of(e.residual), e.scale is not None, e.bias is not None,
            e.act)
-    plan = (_direct if w.ndim == 4 else _implicit)(*key)
+    plan = (_direct if w.ndim == x.ndim else _implicit)(*key)
     scale, bias, residual = (out if a is None else a for a in e[:3])
     if plan.second is None:
         plan.variant(*plan.grid, x, w, scale, bias, residual, out, *plan.numbers)
@@ -254,33 +278,31 @@ def multiplied(kind: str) -> str:
     return "sum" if kind == INTEGER else "tf32" if kind == TF32 else "ieee"
 
 
-def window(g: Geometry) -> Steps:
-    """The numbers of a geometry, as the kernels take them."""
-    return (g.kw, g.kh * g.kw, g.sh, g.sw, g.top, g.left, g.dh, g.dw)
+def numbers_of(g: Window) -> Steps:
+    """The numbers of a window, as the kernels take them."""
+    return (*g.kernel[1:], g.taps, *g.stride, *g.before, *g.dilation)
 
 
-def outside(g: Geometry, OH: int, OW: int, H: int, W: int) -> bool:
+def outside(g: Window, out: Steps, size: Steps) -> bool:
     """Whether a tap of some output pixel lies outside the image."""
-    return (g.top > 0 or g.left > 0 or (OH - 1) * g.sh - g.top + (g.kh - 1) * g.dh >= H
-            or (OW - 1) * g.sw - g.left + (g.kw - 1) * g.dw >= W)
+    return max(g.before) > 0 or any([end > n for end, n in zip(g.ends(out), size, strict=True)])
 
 
 def pixels(shape: Steps) -> int:
-    """N * OH * OW. Raises NoKernel for 2**31 of them."""
-    M = shape[0] * shape[1] * shape[2]
+    """How many pixels an image (N, *, C) has. Raises NoKernel for 2**31 of them."""
+    M = math.prod(shape[:-1])
     if M > LIMIT:
         raise NoKernel("convolution with 2**31 output pixels")
     return M
 
 
 @functools.lru_cache(maxsize=4096)
-def _implicit(dtype: Any, device: int, tf32: bool, groups: int, g: Geometry, x: View, w_shape: Steps, w_strides: Steps,
+def _implicit(dtype: Any, device: int, tf32: bool, groups: int, g: Window, x: View, w_shape: Steps, w_strides: Steps,
               w_low: int, out: View, residual: View | None, scale: bool, bias: bool, act: Any) -> Plan:
-    N, OH, OW, O = out.shape
-    _, H, W, _ = x.shape
+    to_size, size, channels = out.shape[1:-1], x.shape[1:-1], out.shape[-1]
     M, item, active = pixels(out.shape), dtype.itemsize, runtime.active()
-    _, O, _, _, C = w_shape
-    taps, unit = g.kh * g.kw, 16 // item
+    O, C = w_shape[1], w_shape[-1]
+    taps, unit, library = g.taps, 16 // item, KERNELS[len(size)]
     kind = kind_of(dtype, tf32)
     *steps, channel = [s // item if n > 1 else 0 for n, s in zip(w_shape, w_strides, strict=True)]
     channel = channel if C > 1 else 1
@@ -289,54 +311,52 @@ def _implicit(dtype: Any, device: int, tf32: bool, groups: int, g: Geometry, x: 
     vectors = x.unit > 1 and uw > 1 and uc > 1
     p = configs.forward(kind, item, M, O, C, taps, groups, active.properties(device), active.target == "hip",
                         active.emulated, vectors, residual is not None)
-    tile, parts = p.tile, p.parts
+    tile, parts = p.tile if len(size) == 2 else configs.solid(kind, p.tile, p.flat), p.parts
     blocks = -(-taps * C // tile.k) if p.flat else -(-C // tile.k) * taps
     each = max(1, -(-blocks // parts))
     parts = max(1, -(-blocks // each))
     sums = sums_of(dtype)
     w_reach = sum([n * abs(s) for n, s in zip(w_shape[1:], (*steps[1:], channel), strict=True)])
-    to = out if parts == 1 else View(out.shape, (OH * OW * out.shape[3], OW * out.shape[3], out.shape[3]), 1, 1)
-    if parts > 1 and out.shape[3] % unit == 0:
-        to = to._replace(unit=unit)
-    r = residual if residual is not None and parts == 1 else View(out.shape, (0, 0, 0), 1, 1)
+    to = out if parts == 1 else View(
+        out.shape, contiguous_steps(out.shape[:-1], channels), 1, unit if channels % unit == 0 else 1)
+    r = residual if residual is not None and parts == 1 else View.nowhere(out.shape)
     wide = max(x.reach(), to.reach(), r.reach(), 2 * w_reach) > LIMIT
-    variant = kernels.implicit.bind(
-        BM=tile.m, BN=tile.n, BK=tile.k, GROUP=GROUP, FLAT=p.flat, PAD=outside(g, OH, OW, H, W),
+    variant = library.implicit.bind(
+        BM=tile.m, BN=tile.n, BK=tile.k, GROUP=GROUP, FLAT=p.flat, PAD=outside(g, to_size, size),
         EVEN=C % tile.k == 0, UX=x.unit, UW=uw, UO=to.unit, UR=r.unit, UC=uc, UN=un, SCALE=scale and parts == 1,
         BIAS=bias and parts == 1, RESIDUAL=residual is not None and parts == 1,
         ACT=act if parts == 1 else kernels.none, ACC=SUMS[sums], PRECISION=multiplied(kind), WIDE=wide,
         num_warps=tile.warps, num_stages=tile.stages)
-    part = M * out.shape[3]
-    numbers = (M, OH, OW, H, W, C // uc, O // un, *window(g), *x.units, x.channel, *[s // uw for s in steps], channel,
-               *to.units, *r.units, r.channel, part // to.unit, each)
+    part = M * channels
+    numbers = (M, *to_size, *size, C // uc, O // un, *numbers_of(g), *x.units, x.channel, *[s // uw for s in steps],
+               channel, *to.units, *r.units, r.channel, part // to.unit, each)
     plan = Plan(variant, (-(-M // tile.m) * -(-O // tile.n), parts, groups), numbers)
     if parts > 1:
         r = residual if residual is not None else r
-        un = 4 if out.shape[3] % 4 == 0 else 1
-        second = kernels.combine.bind(BLOCK=configs.COMBINE, UN=un, SCALE=scale, BIAS=bias,
+        un = 4 if channels % 4 == 0 else 1
+        second = library.combine.bind(BLOCK=configs.COMBINE, UN=un, SCALE=scale, BIAS=bias,
                                       RESIDUAL=residual is not None, ACT=act, num_warps=4)
         plan = plan._replace(parts=parts, sums=sums, second=second, second_numbers=(
-            M, out.shape[3] // un, OH, OW, *out.steps, *r.steps, r.channel, parts))
+            M, channels // un, *to_size, *out.steps, *r.steps, r.channel, parts))
     return plan
 
 
 @functools.lru_cache(maxsize=4096)
-def _direct(dtype: Any, device: int, tf32: bool, groups: int, g: Geometry, x: View, w_shape: Steps, w_strides: Steps,
+def _direct(dtype: Any, device: int, tf32: bool, groups: int, g: Window, x: View, w_shape: Steps, w_strides: Steps,
             w_low: int, out: View, residual: View | None, scale: bool, bias: bool, act: Any) -> Plan:
-    N, OH, OW, O = out.shape
-    _, H, W, _ = x.shape
+    to_size, size, O = out.shape[1:-1], x.shape[1:-1], out.shape[-1]
     M, item, active = pixels(out.shape), dtype.itemsize, runtime.active()
-    C, unit = w_shape[2], 16 // item
+    C, unit, library = w_shape[-2], 16 // item, KERNELS[len(size)]
     d = configs.direct(item, M, O, -(-M // 64), active.properties(device), active.emulated)
     un = unit if O % unit == 0 else 1
-    r = residual if residual is not None else View(out.shape, (0, 0, 0), 1, 1)
-    steps = [s // item for s in w_strides[:2]]
+    r = residual if residual is not None else View.nowhere(out.shape)
+    steps = [s // item for s in w_strides[:-2]]
     uw = unit if not w_low and not any([s % unit for s in steps]) else 1
     wide = max(x.reach(), out.reach(), r.reach()) > LIMIT
-    variant = kernels.direct.bind(
+    variant = library.direct.bind(
         BM=d.pixels, BN=d.channels, UX=x.unit, UW=uw, UO=out.unit, UR=r.unit, UN=un, ONE=C == 1 and groups == O,
         SCALE=scale, BIAS=bias, RESIDUAL=residual is not None, ACT=act, ACC=SUMS[sums_of(dtype)], WIDE=wide,
         num_warps=d.warps)
-    numbers = (M, OH, OW, H, W, C, O // un, max(O // groups, 1), *window(g), *x.units, x.channel, steps[0] // uw,
-               steps[1] // uw, *out.units, *r.units, r.channel)
+    numbers = (M, *to_size, *size, C, O // un, max(O // groups, 1), *numbers_of(g), *x.units, x.channel,
+               *[s // uw for s in steps], *out.units, *r.units, r.channel)
     return Plan(variant, (-(-M // d.pixels), -(-O // d.channels), 1), numbers)

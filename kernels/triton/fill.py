@@ -2,6 +2,7 @@
 
     fill     out[i...] = value, as bits: float types, integers and bool alike
     arange   out[i] = start + i * step, in int64 or float64, then converted
+    linspace out[i] = start + i * step, or end - (n - 1 - i) * step in the second half, in float64, then converted
     eye      out[i, j] = 1 where i = j, else 0
 """
 from __future__ import annotations
@@ -63,6 +64,15 @@ def arange_real(out, start: "fp64", step: "fp64", n: "i64", BLOCK: tl.constexpr)
     """start + i * step in float64."""
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     tl.store(out + i, convert(start + i.to(tl.float64) * step, out.dtype.element_ty), mask=i < n)
+
+
+@kernel
+def linspace_kernel(out, start: "fp64", end: "fp64", step: "fp64", n: "i64", BLOCK: tl.constexpr):
+    """From ``start`` upwards in the first half, from ``end`` downwards in the second."""
+    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    left = start + i.to(tl.float64) * step
+    right = end - (n - 1 - i).to(tl.float64) * step
+    tl.store(out + i, convert(tl.where(i < n // 2, left, right), out.dtype.element_ty), mask=i < n)
 
 
 def fill(out: DeviceArray, value: Any) -> None:
@@ -137,6 +147,18 @@ def arange(out: DeviceArray, start: Any, step: Any) -> None:
         arange_real.bind(BLOCK=block)(-(-n // block), 1, 1, out, float(start), float(step), n)
 
 
+def linspace(out: DeviceArray, start: Any, end: Any) -> None:
+    """Evenly spaced numbers from ``start`` to ``end`` written into a dense vector; one element is ``start``."""
+    if out.dtype.kind == "c":
+        raise NoKernel("linspace: complex")
+    n = out.size
+    block = 16384 if runtime.active().emulated else 1024
+    start, end = float(start), float(end)
+    if n == 1:
+        end = start
+    linspace_kernel.bind(BLOCK=block)(-(-n // block), 1, 1, out, start, end, (end - start) / max(n - 1, 1), n)
+
+
 def cases() -> Iterator[Case]:
     """The shipped configurations."""
     sizes = {name: "i64" for name in ("value", "rows", "columns", "blocks", "step", "n1", "n2", "n3", "n4", "s0", "s1",
@@ -152,3 +174,6 @@ def cases() -> Iterator[Case]:
         number = "i64" if whole else "fp64"
         yield Case(f"arange {dtype}", arange_whole if whole else arange_real,
                    {"out": f"*{dtype}", "start": number, "step": number, "n": "i64"}, {"BLOCK": 1024}, ("out",))
+        yield Case(f"linspace {dtype}", linspace_kernel,
+                   {"out": f"*{dtype}", "start": "fp64", "end": "fp64", "step": "fp64", "n": "i64"}, {"BLOCK": 1024},
+                   ("out",))

@@ -19,6 +19,7 @@ import numpy as np
 from tritium.kernels import runtime
 from tritium.kernels.array import DeviceArray, contiguous_steps
 from tritium.kernels.runtime.cases import Case
+from tritium.kernels.runtime.state import current
 from tritium.kernels.triton import index_kernels as kernels
 from tritium.kernels.triton import sort_radix
 from tritium.kernels.triton.copy import _number, contiguous, copy_into
@@ -271,8 +272,9 @@ def one_hot(index: Array, classes: int) -> Array:
 
 
 def first_outside(index: Array, low: int, high: int) -> int | None:
-    """The first number of ``index`` (int64 or int32) that is not in [low, high), or None; waits for the device."""
-    if not index.size:
+    """The first number of ``index`` (int64 or int32) that is not in [low, high), or None; waits for the device. While a
+    graph is captured nobody can look: None."""
+    if not index.size or current.capture is not None:
         return None
     index = lines(index)
     index = index if index.dense else contiguous(index)

@@ -1,7 +1,8 @@
-"""The kernels of ``loss.py``, and the losses as lines of arithmetic on blocks.
+"""The kernels of ``loss.py``.
 
     total    sum of OP(x[i], t[i], ...), perhaps over their count: one program, or one for each part and one to join
     seek     the first class number that is out of range, and whether any is the ignored one
+    unit     whether any element is outside [0, 1]
     nll      -w[c] logp[n, c, d] at c = target[n, d], or the sum of these and that of w
     nll_slope  -w[c] g at the same places
 
@@ -11,142 +12,30 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from triton.language.extra import libdevice
 
 from tritium.kernels.runtime.launch import kernel
 from tritium.kernels.triton.elementwise_kernels import widen, with_numbers
-from tritium.kernels.triton.pointwise_ops import inverse, quotient
+from tritium.kernels.triton.pointwise_ops import quotient
 from tritium.kernels.triton.strided import convert
 
 NOWHERE: tl.constexpr = tl.constexpr(2**63 - 1)
 
 
-# --- element-wise losses and their derivatives by x ---
-
-@triton.jit
-def largest(a, b):
-    return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
-
-
-@triton.jit
-def between(a, low, high):
-    return tl.where(a < low, low, tl.where(a > high, high, a))
-
-
-@triton.jit
-def mse(x, t):
-    return (x - t) * (x - t)
-
-
-@triton.jit
-def mse_slope(x, t, g):
-    return (x - t) * 2 * g
-
-
-@triton.jit
-def smooth_l1(x, t, beta, half):
-    z = tl.abs(x - t)
-    return tl.where(z < beta, quotient(z * z * 0.5, beta), z - half)
-
-
-@triton.jit
-def smooth_l1_slope(x, t, g, beta):
-    return between(quotient(x - t, beta), -1.0, 1.0) * g
-
-
-@triton.jit
-def huber(x, t, delta, half):
-    z = tl.abs(x - t)
-    return tl.where(z <= delta, z * z * 0.5, (z - half) * delta)
-
-
-@triton.jit
-def huber_slope(x, t, g, delta):
-    return between(x - t, -delta, delta) * g
-
-
-@triton.jit
-def bce(x, t):
-    return (t - 1) * largest(libdevice.log1p(-x), -100.0) - t * largest(libdevice.log(x), -100.0)
-
-
-@triton.jit
-def bce_weighed(x, t, w):
-    return bce(x, t) * w
-
-
-@triton.jit
-def bce_slope(x, t, g):
-    return quotient(x - t, largest((1 - x) * x, 1e-12)) * g
-
-
-@triton.jit
-def bce_slope_weighed(x, t, g, w):
-    return quotient(x - t, largest((1 - x) * x, 1e-12)) * w * g
-
-
-@triton.jit
-def soft(x):
-    """log(1 + exp(-x))"""
-    return libdevice.log1p(libdevice.exp(-tl.abs(x))) + largest(-x, 0.0)
-
-
-@triton.jit
-def bce_logits(x, t):
-    return (1 - t) * x + soft(x)
-
-
-@triton.jit
-def bce_logits_weighed(x, t, w):
-    return bce_logits(x, t) * w
-
-
-@triton.jit
-def bce_logits_positive(x, t, p):
-    return (1 - t) * x + (1 + (p - 1) * t) * soft(x)
-
-
-@triton.jit
-def bce_logits_both(x, t, w, p):
-    return bce_logits_positive(x, t, p) * w
-
-
-@triton.jit
-def sigmoid(x):
-    return inverse(1 + libdevice.exp(-x))
-
-
-@triton.jit
-def bce_logits_slope(x, t, g):
-    return (sigmoid(x) - t) * g
-
-
-@triton.jit
-def bce_logits_slope_weighed(x, t, g, w):
-    return (sigmoid(x) - t) * w * g
-
-
-@triton.jit
-def bce_logits_slope_positive(x, t, g, p):
-    return ((p * t + 1 - t) * sigmoid(x) - p * t) * g
-
-
-@triton.jit
-def bce_logits_slope_both(x, t, g, w, p):
-    return ((p * t + 1 - t) * sigmoid(x) - p * t) * w * g
-
-
 # --- sums ---
 
 @triton.jit
-def summand(inputs, scalars, base, left, OP: tl.constexpr, KIND: tl.constexpr, INPUTS: tl.constexpr,
-            SCALARS: tl.constexpr, SPREAD: tl.constexpr, BLOCK: tl.constexpr, MASKED: tl.constexpr):
-    """What is summed of one block of flat arrays."""
+def summand(inputs, scalars, periods, base, left, OP: tl.constexpr, KIND: tl.constexpr, INPUTS: tl.constexpr,
+            SCALARS: tl.constexpr, HOW: tl.constexpr, BLOCK: tl.constexpr, MASKED: tl.constexpr):
+    """What is summed of one block of flat arrays. HOW, two bits for each of them: 0, an element for each place; 1, one
+    for all; 2, ``periods`` elements again and again (not the first two arrays)."""
     i = tl.arange(0, BLOCK)
     args = ()
     for j in tl.static_range(INPUTS):
-        if (SPREAD >> j) % 2 == 1:
+        if (HOW >> 2 * j) % 4 == 1:
             args = args + (tl.broadcast_to(widen(tl.load(inputs[j])), (BLOCK,)),)
+        elif (HOW >> 2 * j) % 4 == 2:
+            at = ((base % periods[j - 2]).to(tl.int32) + i) % periods[j - 2].to(tl.int32)
+            args = args + (widen(tl.load(inputs[j] + at, mask=i < left, other=0)),)
         elif MASKED:
             args = args + (widen(tl.load(inputs[j] + base + i, mask=i < left, other=0)),)
         else:
@@ -158,9 +47,9 @@ def summand(inputs, scalars, base, left, OP: tl.constexpr, KIND: tl.constexpr, I
 
 
 @kernel
-def total(x, t, w, p, out, n: "i64", span: "i64", a: "i64", b: "i64", count: "fp64", OP: tl.constexpr,
-          KIND: tl.constexpr, INPUTS: tl.constexpr, SCALARS: tl.constexpr, SPREAD: tl.constexpr, MEAN: tl.constexpr,
-          BLOCK: tl.constexpr):
+def total(x, t, w, p, out, n: "i64", span: "i64", a: "i64", b: "i64", wn: "i64", pn: "i64", count: "fp64",
+          OP: tl.constexpr, KIND: tl.constexpr, INPUTS: tl.constexpr, SCALARS: tl.constexpr, HOW: tl.constexpr,
+          MEAN: tl.constexpr, BLOCK: tl.constexpr):
     """out[program] = the sum of OP over ``span`` blocks, with MEAN over ``count``. What INPUTS leaves out is not
     looked at."""
     first = tl.program_id(0).to(tl.int64) * span
@@ -170,13 +59,26 @@ def total(x, t, w, p, out, n: "i64", span: "i64", a: "i64", b: "i64", count: "fp
         base = step * BLOCK
         left = n - base
         if left >= BLOCK:
-            acc += summand((x, t, w, p), (a, b), base, left, OP, KIND, INPUTS, SCALARS, SPREAD, BLOCK, False)
+            acc += summand((x, t, w, p), (a, b), (wn, pn), base, left, OP, KIND, INPUTS, SCALARS, HOW, BLOCK, False)
         else:
-            acc += summand((x, t, w, p), (a, b), base, left, OP, KIND, INPUTS, SCALARS, SPREAD, BLOCK, True)
+            acc += summand((x, t, w, p), (a, b), (wn, pn), base, left, OP, KIND, INPUTS, SCALARS, HOW, BLOCK, True)
     r = tl.sum(acc, 0)
     if MEAN:
         r = (r.to(tl.float64) / count).to(KIND)
     tl.store(out + tl.program_id(0), convert(r, out.dtype.element_ty))
+
+
+@kernel
+def unit(x, parts, n: "i64", span: "i64", BLOCK: tl.constexpr):
+    """parts[program]: whether any of ``span`` blocks has an element outside [0, 1]."""
+    first = tl.program_id(0).to(tl.int64) * span
+    last = tl.minimum(first + span, tl.cdiv(n, BLOCK))
+    bad = tl.zeros((BLOCK,), tl.int32)
+    for step in range(first, last):
+        k = step * BLOCK + tl.arange(0, BLOCK)
+        v = widen(tl.load(x + k, mask=k < n, other=0))
+        bad = tl.where((v >= 0) & (v <= 1), bad, 1)  # nan is neither
+    tl.store(parts + tl.program_id(0), tl.max(bad, 0))
 
 
 # --- classes ---

@@ -345,7 +345,7 @@ def _tiled(left: DeviceArray, right: DeviceArray, end: End, item: int,
     vectors = (a.unit > 1 and b.unit > 1 and (K % unit == 0 or not a.rows and b.rows)
                and (a.rows or M % unit == 0) and (not b.rows or un > 1))
     tile, parts = configs.choose(kind, item, M, N, K, count, target, hip, active.emulated, vectors, copied and vectors,
-                                 end.act in HEAVY or end.add == "strided")
+                                 end.act in HEAVY or end.add == "strided", "TN"[a.rows] + "TN"[b.rows])
     multiplied = "sum" if kind == INTEGER else "tf32" if kind == TF32 else "ieee"
     shared = dict(BM=tile.m, BN=tile.n, BK=tile.k, GROUP=GROUP, A_ROWS=a.rows, B_ROWS=b.rows, UA=a.unit, UB=b.unit,
                   UN=un, PRECISION=multiplied, num_warps=tile.warps, num_stages=tile.stages)

@@ -55,6 +55,14 @@ def arange(start: Any, step: Any, count: int, dtype: Any, device: int | None = N
     return out
 
 
+def linspace(start: Any, end: Any, count: int, dtype: Any, device: int | None = None) -> DeviceArray:
+    """``count`` numbers evenly spaced from ``start`` to ``end``, counted from the nearer end, in float64; then in
+    ``dtype``, integers truncated."""
+    out = empty((count,), dtype, device)
+    fills.linspace(out, start, end)
+    return out
+
+
 def eye(rows: int, columns: int, dtype: Any, device: int | None = None) -> DeviceArray:
     """Ones on the diagonal of a matrix of zeros."""
     out = zeros((rows, columns), dtype, device)

@@ -1,8 +1,11 @@
-"""The kernels of the normalizations.
+"""The kernels of the normalizations of channels and groups of channels; those of rows are in ``norm_row_kernels``.
 
-    y  = (x - mean) invstd w + b                 mean, invstd: of a channel, a group of channels or a row
-    dx = invstd (w dy - u - h v)                 h = (x - mean) invstd, u = mean of w dy, v = mean of w dy h
-    dw = sum dy h,  db = sum dy
+    y  = act((x - mean) invstd w + b + residual)    mean, invstd: of a channel or a group of channels
+    dz = dy where act passes it
+    dx = invstd (w dz - u - h v)                    h = (x - mean) invstd, u = mean of w dz, v = mean of w dz h
+    dw = sum dz h,  db = sum dz,  dresidual = dz
+
+What act passes is told by y, or where nothing is added by the normalization taken again (TOLD: "y" or "x").
 
 An array is N planes of C runs of S adjacent elements (contiguous), or S rows of C adjacent channels (COLUMNS; N = 1). A
 program has a tile [BK channels, BR elements] and walks along the planes' elements or the rows: step t of N * blocks.
@@ -54,12 +57,12 @@ def walk(C, S, N, span, BR: tl.constexpr):
 
 
 @triton.jit
-def welford(mean, rest, count, x, mask, inside):
-    """Elements added to the mean and squared deviation of their places; ``inside``: the places that get one."""
-    count += inside.to(count.dtype)
+def welford(mean, rest, x, mask, inverse):
+    """Elements added to the mean and squared deviation of their places; ``inverse``: 1 / how many each place has now,
+    this one included."""
     d = tl.where(mask, x - mean, 0.0)
-    mean += d * (1.0 / tl.maximum(count, 1.0))[None, :]
-    return mean, rest + d * (x - mean), count
+    mean += d * inverse
+    return mean, rest + d * (x - mean)
 
 
 @triton.jit
@@ -79,9 +82,38 @@ def joined(mean, rest, count):
 
 
 @triton.jit
-def statistics(c, C, center, rest, total, mean, invstd, var, running_mean, running_var, eps, momentum, factor,
-               RUN_MEAN: tl.constexpr, RUN_VAR: tl.constexpr, VAR: tl.constexpr):
-    """Store what is wanted of the channels' statistics, and move the running ones."""
+def activated(x, ACT: tl.constexpr):
+    """The activation: "relu", "relu6", or "" for none. nan stays."""
+    if ACT == "relu":
+        x = tl.where(x < 0, 0.0, x)
+    if ACT == "relu6":
+        x = tl.where(x < 0, 0.0, tl.where(x > 6, 6.0, x))
+    return x
+
+
+@triton.jit
+def passed(d, z, ACT: tl.constexpr):
+    """The gradient where the activation of z passes it, else 0. nan passes it."""
+    if ACT == "relu":
+        d = tl.where(z <= 0, 0.0, d)
+    if ACT == "relu6":
+        d = tl.where((z <= 0) | (z >= 6), 0.0, d)
+    return d
+
+
+@triton.jit
+def deviation(scale, at, mask, eps, VAR: tl.constexpr):
+    """1 / the standard deviation, float64: as it is, or of a variance."""
+    k = tl.load(scale + at, mask=mask, other=1).to(tl.float64)
+    if VAR:
+        k = tl.rsqrt(k + eps)
+    return k
+
+
+@triton.jit
+def statistics(c, C, center, rest, total, mean, invstd, var, running_mean, running_var, counter, eps, momentum, factor,
+               RUN_MEAN: tl.constexpr, RUN_VAR: tl.constexpr, VAR: tl.constexpr, COUNT: tl.constexpr):
+    """Store what is wanted of the channels' statistics, move the running ones, and count the batch."""
     variance = rest / total
     tl.store(mean + c, convert(center, mean.dtype.element_ty), mask=c < C)
     tl.store(invstd + c, convert(tl.rsqrt(variance + eps), invstd.dtype.element_ty), mask=c < C)
@@ -91,6 +123,9 @@ def statistics(c, C, center, rest, total, mean, invstd, var, running_mean, runni
         moved(running_mean, c, C, center, momentum)
     if RUN_VAR:
         moved(running_var, c, C, variance * factor, momentum)
+    if COUNT:
+        here = tl.program_id(0) == 0
+        tl.store(counter, tl.load(counter, mask=here, other=0) + 1, mask=here)
 
 
 @triton.jit
@@ -101,21 +136,32 @@ def moved(running, c, C, new, momentum):
 
 
 @kernel
-def moments(x, parts, mean, invstd, var, running_mean, running_var, C: "i64", S: "i64", N: "i64", span: "i64",
+def moments(x, parts, mean, invstd, var, running_mean, running_var, counter, C: "i64", S: "i64", N: "i64", span: "i64",
             eps: "fp64", momentum: "fp64", factor: "fp64", ACC: tl.constexpr, PART: tl.constexpr,
-            RUN_MEAN: tl.constexpr, RUN_VAR: tl.constexpr, VAR: tl.constexpr, COLUMNS: tl.constexpr,
-            VECTOR: tl.constexpr, LONG: tl.constexpr, BK: tl.constexpr, BR: tl.constexpr):
-    """Statistics of the channels. PART: mean, squared deviation and count of this split, three planes of (split, C)."""
+            RUN_MEAN: tl.constexpr, RUN_VAR: tl.constexpr, VAR: tl.constexpr, COUNT: tl.constexpr,
+            COLUMNS: tl.constexpr, VECTOR: tl.constexpr, LONG: tl.constexpr, BK: tl.constexpr, BR: tl.constexpr):
+    """Statistics of the channels. PART: mean, squared deviation and count of this split, three planes of (split, C).
+
+    How many elements a place has is told by two numbers: of those in every block, and of those beyond the last one."""
     C, S = sizes(C, S, COLUMNS, VECTOR, LONG)
     c = tl.program_id(0).to(C.dtype) * BK + tl.arange(0, BK)
     first, last = walk(C, S, N, span, BR)
+    blocks = tl.cdiv(S, BR)
+    always = tl.arange(0, BR) < S - (blocks - 1) * BR
     center = tl.zeros((BK, BR), ACC)
     rest = tl.zeros((BK, BR), ACC)
-    count = tl.zeros((BR,), ACC)
     for t in range(first, last):
-        offset, mask, place = spot(t, c, C, S, COLUMNS, BR)
+        offset, mask, _ = spot(t, c, C, S, COLUMNS, BR)
         v = tl.load(x + offset, mask=mask, other=0).to(ACC)
-        center, rest, count = welford(center, rest, count, v, mask, place < S)
+        many = t + 1 - first
+        if COLUMNS:
+            few = many - (t == blocks - 1).to(C.dtype)
+        else:
+            few = many - (t // blocks - first // blocks + (t % blocks == blocks - 1).to(C.dtype))
+        inverse = tl.where(always, 1.0 / many.to(ACC), 1.0 / tl.maximum(few, 1).to(ACC))
+        center, rest = welford(center, rest, v, mask, inverse[None, :])
+    many = last - first
+    count = tl.where(always, many, many - (last // blocks - first // blocks)).to(ACC)
     m, m2, total = joined(center, rest, count[None, :])
     if PART:
         at = parts + tl.program_id(1).to(tl.int64) * C + c
@@ -124,14 +170,14 @@ def moments(x, parts, mean, invstd, var, running_mean, running_var, C: "i64", S:
         tl.store(at + plane, m2, mask=c < C)
         tl.store(at + 2 * plane, total, mask=c < C)
     else:
-        statistics(c, C, m, m2, total, mean, invstd, var, running_mean, running_var, eps, momentum, factor, RUN_MEAN,
-                   RUN_VAR, VAR)
+        statistics(c, C, m, m2, total, mean, invstd, var, running_mean, running_var, counter, eps, momentum, factor,
+                   RUN_MEAN, RUN_VAR, VAR, COUNT)
 
 
 @kernel
-def moments_joined(parts, mean, invstd, var, running_mean, running_var, C: "i64", splits: "i64", eps: "fp64",
+def moments_joined(parts, mean, invstd, var, running_mean, running_var, counter, C: "i64", splits: "i64", eps: "fp64",
                    momentum: "fp64", factor: "fp64", RUN_MEAN: tl.constexpr, RUN_VAR: tl.constexpr,
-                   VAR: tl.constexpr, BK: tl.constexpr, BR: tl.constexpr):
+                   VAR: tl.constexpr, COUNT: tl.constexpr, BK: tl.constexpr, BR: tl.constexpr):
     """Statistics of the channels from those of all splits; BR >= splits."""
     c = tl.program_id(0).to(tl.int64) * BK + tl.arange(0, BK)
     r = tl.arange(0, BR)
@@ -141,17 +187,18 @@ def moments_joined(parts, mean, invstd, var, running_mean, running_var, C: "i64"
     rest = tl.load(at + splits * C, mask=mask, other=0)
     count = tl.load(at + 2 * splits * C, mask=mask, other=0)
     m, m2, total = joined(center, rest, count)
-    statistics(c, C, m, m2, total, mean, invstd, var, running_mean, running_var, eps, momentum, factor, RUN_MEAN,
-               RUN_VAR, VAR)
+    statistics(c, C, m, m2, total, mean, invstd, var, running_mean, running_var, counter, eps, momentum, factor,
+               RUN_MEAN, RUN_VAR, VAR, COUNT)
 
 
 @kernel
-def apply(x, out, mean, scale, weight, bias, C: "i64", S: "i64", N: "i64", span: "i64", per: "i64", channels: "i64",
-          eps: "fp64", ACC: tl.constexpr, MODE: tl.constexpr, WEIGHT: tl.constexpr, BIAS: tl.constexpr,
-          GROUPED: tl.constexpr, COLUMNS: tl.constexpr, VECTOR: tl.constexpr, LONG: tl.constexpr, BK: tl.constexpr,
-          BR: tl.constexpr):
-    """``(x - mean) * k + bias``, k = scale * weight. MODE: "invstd" (scale is that), "var" (scale is the variance),
-    "plain" (``x * scale + bias``). GROUPED: run c has the statistics c // per and the parameters c % channels."""
+def apply(x, out, residual, mean, scale, weight, bias, C: "i64", S: "i64", N: "i64", span: "i64", per: "i64",
+          channels: "i64", eps: "fp64", ACC: tl.constexpr, MODE: tl.constexpr, WEIGHT: tl.constexpr,
+          BIAS: tl.constexpr, RESIDUAL: tl.constexpr, ACT: tl.constexpr, GROUPED: tl.constexpr, COLUMNS: tl.constexpr,
+          VECTOR: tl.constexpr, LONG: tl.constexpr, BK: tl.constexpr, BR: tl.constexpr):
+    """``act((x - mean) * k + bias + residual)``, k = scale * weight. MODE: "invstd" (scale is that), "var" (scale is
+    the variance), "plain" (``x * scale + bias``). GROUPED: run c has the statistics c // per and the parameters c %
+    channels."""
     C, S = sizes(C, S, COLUMNS, VECTOR, LONG)
     c = tl.program_id(0).to(C.dtype) * BK + tl.arange(0, BK)
     first, last = walk(C, S, N, span, BR)
@@ -160,9 +207,7 @@ def apply(x, out, mean, scale, weight, bias, C: "i64", S: "i64", N: "i64", span:
     if GROUPED:
         g = c // per.to(C.dtype)
         p = c % channels.to(C.dtype)
-    k = tl.load(scale + g, mask=c < C, other=1).to(tl.float64)
-    if MODE == "var":
-        k = tl.rsqrt(k + eps)
+    k = deviation(scale, g, c < C, eps, MODE == "var")
     if WEIGHT:
         k *= tl.load(weight + p, mask=c < C, other=0).to(tl.float64)
     k = k.to(ACC)[:, None]
@@ -178,49 +223,75 @@ def apply(x, out, mean, scale, weight, bias, C: "i64", S: "i64", N: "i64", span:
         v *= k
         if BIAS:
             v += b
-        tl.store(out + offset, convert(v, out.dtype.element_ty), mask=mask)
+        if RESIDUAL:
+            v += tl.load(residual + offset, mask=mask, other=0).to(ACC)
+        tl.store(out + offset, convert(activated(v, ACT), out.dtype.element_ty), mask=mask)
 
 
 @kernel
-def sums(dy, x, mean, invstd, parts, C: "i64", S: "i64", N: "i64", span: "i64", per: "i64", ACC: tl.constexpr,
-         GROUPED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, VECTOR: tl.constexpr, LONG: tl.constexpr,
-         BK: tl.constexpr, BR: tl.constexpr):
-    """sum dy and sum dy h of the channels in this split: two planes of (split, C). GROUPED as in ``apply``. ROWS: the
-    statistics are those of the rows, not of the channels (COLUMNS)."""
+def sums(dy, x, y, dz, mean, invstd, weight, bias, parts, C: "i64", S: "i64", N: "i64", span: "i64", per: "i64",
+         eps: "fp64", ACC: tl.constexpr, VAR: tl.constexpr, WEIGHT: tl.constexpr, BIAS: tl.constexpr,
+         ACT: tl.constexpr, TOLD: tl.constexpr, DZ: tl.constexpr, GROUPED: tl.constexpr, ROWS: tl.constexpr,
+         COLUMNS: tl.constexpr, VECTOR: tl.constexpr, LONG: tl.constexpr, BK: tl.constexpr, BR: tl.constexpr):
+    """sum dz and sum dz h of the channels in this split: two planes of (split, C). DZ: store dz as well. VAR: invstd is
+    the variance. GROUPED as in ``apply``. ROWS: the statistics are those of the rows, not of the channels (COLUMNS);
+    "rms": there is no mean, and of the sums the second alone."""
     C, S = sizes(C, S, COLUMNS, VECTOR, LONG)
     c = tl.program_id(0).to(C.dtype) * BK + tl.arange(0, BK)
     first, last = walk(C, S, N, span, BR)
-    if not ROWS:
+    if ROWS == "":
         g = c
         if GROUPED:
             g = c // per.to(C.dtype)
         m = tl.load(mean + g, mask=c < C, other=0).to(ACC)[:, None]
+        inv = deviation(invstd, g, c < C, eps, VAR)
+    if TOLD == "x":
+        k = inv
+        if WEIGHT:
+            k *= tl.load(weight + c, mask=c < C, other=0).to(tl.float64)
+        k = k.to(ACC)[:, None]
+        if BIAS:
+            shift = tl.load(bias + c, mask=c < C, other=0).to(ACC)[:, None]
     a = tl.zeros((BK, BR), ACC)
     b = tl.zeros((BK, BR), ACC)
     for t in range(first, last):
         offset, mask, place = spot(t, c, C, S, COLUMNS, BR)
         d = tl.load(dy + offset, mask=mask, other=0).to(ACC)
         v = tl.load(x + offset, mask=mask, other=0).to(ACC)
-        if ROWS:
+        if ROWS == "":
+            h = v - m
+        elif ROWS == "rms":
+            h = v * tl.load(invstd + place, mask=place < S, other=0).to(ACC)[None, :]
+        else:
             h = v - tl.load(mean + place, mask=place < S, other=0).to(ACC)[None, :]
             h *= tl.load(invstd + place, mask=place < S, other=0).to(ACC)[None, :]
-        else:
-            h = v - m
-        a += d
+        if TOLD == "x":
+            z = h * k
+            if BIAS:
+                z += shift
+            d = passed(d, z, ACT)
+        if TOLD == "y":
+            d = passed(d, tl.load(y + offset, mask=mask, other=0).to(ACC), ACT)
+        if DZ:
+            tl.store(dz + offset, convert(d, dz.dtype.element_ty), mask=mask)
+        if ROWS != "rms":
+            a += d
         b += d * h
     total = tl.sum(b.to(tl.float64), 1)
-    if not ROWS:
-        total *= tl.load(invstd + g, mask=c < C, other=0).to(tl.float64)
+    if ROWS == "":
+        total *= inv
     at = parts + tl.program_id(1).to(tl.int64) * C + c
     element: tl.constexpr = parts.dtype.element_ty
-    tl.store(at, tl.sum(a.to(tl.float64), 1).to(element), mask=c < C)
+    if ROWS != "rms":
+        tl.store(at, tl.sum(a.to(tl.float64), 1).to(element), mask=c < C)
     tl.store(at + tl.num_programs(1).to(tl.int64) * C, total.to(element), mask=c < C)
 
 
 @kernel
-def sums_joined(parts, totals, dweight, dbias, C: "i64", splits: "i64", STORE: tl.constexpr, TOTALS: tl.constexpr,
-                BK: tl.constexpr, BR: tl.constexpr):
-    """The sums of all splits. STORE: as the gradients dbias and dweight. TOTALS: in float64, two planes of C."""
+def sums_joined(parts, totals, dweight, dbias, C: "i64", splits: "i64", STORE: tl.constexpr, BOTH: tl.constexpr,
+                TOTALS: tl.constexpr, BK: tl.constexpr, BR: tl.constexpr):
+    """The sums of all splits. STORE: as the gradients dbias (if BOTH) and dweight. TOTALS: in float64, two planes of
+    C."""
     c = tl.program_id(0).to(tl.int64) * BK + tl.arange(0, BK)
     a = tl.zeros((BK, BR), tl.float64)
     b = tl.zeros((BK, BR), tl.float64)
@@ -228,12 +299,14 @@ def sums_joined(parts, totals, dweight, dbias, C: "i64", splits: "i64", STORE: t
         r = first + tl.arange(0, BR)
         mask = (c < C)[:, None] & (r < splits)[None, :]
         at = parts + r[None, :] * C + c[:, None]
-        a += tl.load(at, mask=mask, other=0).to(tl.float64)
+        if BOTH:
+            a += tl.load(at, mask=mask, other=0).to(tl.float64)
         b += tl.load(at + splits * C, mask=mask, other=0).to(tl.float64)
     u = tl.sum(a, 1)
     v = tl.sum(b, 1)
     if STORE:
-        tl.store(dbias + c, convert(u, dbias.dtype.element_ty), mask=c < C)
+        if BOTH:
+            tl.store(dbias + c, convert(u, dbias.dtype.element_ty), mask=c < C)
         tl.store(dweight + c, convert(v, dweight.dtype.element_ty), mask=c < C)
     if TOTALS:
         tl.store(totals + c, u, mask=c < C)
@@ -264,12 +337,14 @@ def group_means(totals, weight, means, rows: "i64", per: "i64", groups: "i64", c
 
 
 @kernel
-def gradient(dy, x, dx, mean, invstd, weight, parts, dweight, dbias, C: "i64", S: "i64", N: "i64", span: "i64",
-             per: "i64", channels: "i64", splits: "i64", count: "fp64", ACC: tl.constexpr, WEIGHT: tl.constexpr,
-             TRAIN: tl.constexpr, STORE: tl.constexpr, FEW: tl.constexpr, GROUPED: tl.constexpr,
+def gradient(dy, x, y, dx, dz, mean, invstd, weight, bias, parts, dweight, dbias, C: "i64", S: "i64", N: "i64",
+             span: "i64", per: "i64", channels: "i64", splits: "i64", count: "fp64", eps: "fp64", ACC: tl.constexpr,
+             VAR: tl.constexpr, WEIGHT: tl.constexpr, BIAS: tl.constexpr, ACT: tl.constexpr, TOLD: tl.constexpr,
+             DZ: tl.constexpr, TRAIN: tl.constexpr, STORE: tl.constexpr, FEW: tl.constexpr, GROUPED: tl.constexpr,
              COLUMNS: tl.constexpr, VECTOR: tl.constexpr, LONG: tl.constexpr, BK: tl.constexpr, BR: tl.constexpr):
-    """dx. ``parts``: sums of dy and dy h in at most FEW splits, or with GROUPED the means u and v of each group. TRAIN:
-    the statistics depend on x. STORE: write the gradients of the parameters too."""
+    """dx. ``parts``: sums of dz and dz h in at most FEW splits, or with GROUPED the means u and v of each group. TRAIN:
+    the statistics depend on x. STORE: write the gradients of the parameters too; DZ: that of the residual. VAR: invstd
+    is the variance."""
     C, S = sizes(C, S, COLUMNS, VECTOR, LONG)
     c = tl.program_id(0).to(C.dtype) * BK + tl.arange(0, BK)
     first, last = walk(C, S, N, span, BR)
@@ -278,7 +353,7 @@ def gradient(dy, x, dx, mean, invstd, weight, parts, dweight, dbias, C: "i64", S
     if GROUPED:
         g = c // per.to(C.dtype)
         p = c % channels.to(C.dtype)
-    inv = tl.load(invstd + g, mask=c < C, other=0).to(tl.float64)
+    inv = deviation(invstd, g, c < C, eps, VAR)
     w = tl.full((BK,), 1.0, tl.float64)
     if WEIGHT:
         w = tl.load(weight + p, mask=c < C, other=0).to(tl.float64)
@@ -299,15 +374,30 @@ def gradient(dy, x, dx, mean, invstd, weight, parts, dweight, dbias, C: "i64", S
             u *= w / count
             v *= w / count
     k = (inv * w).to(ACC)[:, None]
-    if TRAIN:
+    if TRAIN or TOLD == "x":
         m = tl.load(mean + g, mask=c < C, other=0).to(ACC)[:, None]
+    if TRAIN:
         shift = (inv * u).to(ACC)[:, None]
         slope = (inv * inv * v).to(ACC)[:, None]
+    if TOLD == "x" and BIAS:
+        b = tl.load(bias + p, mask=c < C, other=0).to(ACC)[:, None]
     for t in range(first, last):
         offset, mask, _ = spot(t, c, C, S, COLUMNS, BR)
-        d = tl.load(dy + offset, mask=mask, other=0).to(ACC) * k
+        d = tl.load(dy + offset, mask=mask, other=0).to(ACC)
+        if TRAIN or TOLD == "x":
+            h = tl.load(x + offset, mask=mask, other=0).to(ACC) - m
+        if TOLD == "x":
+            z = h * k
+            if BIAS:
+                z += b
+            d = passed(d, z, ACT)
+        if TOLD == "y":
+            d = passed(d, tl.load(y + offset, mask=mask, other=0).to(ACC), ACT)
+        if DZ:
+            tl.store(dz + offset, convert(d, dz.dtype.element_ty), mask=mask)
+        d *= k
         if TRAIN:
-            d -= shift + (tl.load(x + offset, mask=mask, other=0).to(ACC) - m) * slope
+            d -= shift + h * slope
         tl.store(dx + offset, convert(d, dx.dtype.element_ty), mask=mask)
 
 
@@ -333,117 +423,3 @@ def running(statistic, new, C: "i64", momentum: "fp64", BK: tl.constexpr):
     """A running statistic moved towards a new one."""
     c = tl.program_id(0).to(tl.int64) * BK + tl.arange(0, BK)
     moved(statistic, c, C, tl.load(new + c, mask=c < C, other=0).to(tl.float64), momentum)
-
-
-# --- rows ---
-
-
-@kernel
-def rows(x, weight, bias, out, mean, rstd, R: "i64", D: "i64", each: "fp64", eps: "fp64", ACC: tl.constexpr,
-         WEIGHT: tl.constexpr, BIAS: tl.constexpr, WHOLE: tl.constexpr, VECTOR: tl.constexpr, LONG: tl.constexpr,
-         BK: tl.constexpr, BR: tl.constexpr):
-    """Each row of x (R, D) normalized, the parameters lying along it. WHOLE: a row fits the tile. ``each``: 1 / D."""
-    R, D = sizes(R, D, False, VECTOR, LONG)
-    k = tl.program_id(0).to(R.dtype) * BK + tl.arange(0, BK)
-    r = tl.arange(0, BR).to(R.dtype)
-    start = (k * D)[:, None]
-    if WHOLE:
-        mask = (k < R)[:, None] & (r < D)[None, :]
-        v = tl.load(x + start + r[None, :], mask=mask, other=0).to(ACC)
-        center = tl.sum(v, 1) * each.to(ACC)
-        d = tl.where(mask, v - center[:, None], 0.0)
-        variance = tl.sum(d * d, 1) * each.to(ACC)
-    else:
-        middle = tl.zeros((BK, BR), ACC)
-        rest = tl.zeros((BK, BR), ACC)
-        count = tl.zeros((BR,), ACC)
-        for first in range(0, D, BR):
-            place = first + r
-            mask = (k < R)[:, None] & (place < D)[None, :]
-            v = tl.load(x + start + place[None, :], mask=mask, other=0).to(ACC)
-            middle, rest, count = welford(middle, rest, count, v, mask, place < D)
-        wide, m2, total = joined(middle, rest, count[None, :])
-        center = wide.to(ACC)
-        variance = (m2 / total).to(ACC)
-    inv = tl.rsqrt(variance.to(tl.float64) + eps).to(ACC)
-    tl.store(mean + k, center, mask=k < R)
-    tl.store(rstd + k, inv, mask=k < R)
-    if WHOLE:
-        y = d * inv[:, None]
-        if WEIGHT:
-            y *= tl.load(weight + r, mask=r < D, other=0).to(ACC)[None, :]
-        if BIAS:
-            y += tl.load(bias + r, mask=r < D, other=0).to(ACC)[None, :]
-        tl.store(out + start + r[None, :], convert(y, out.dtype.element_ty), mask=mask)
-    else:
-        for first in range(0, D, BR):
-            place = first + r
-            mask = (k < R)[:, None] & (place < D)[None, :]
-            y = (tl.load(x + start + place[None, :], mask=mask, other=0).to(ACC) - center[:, None]) * inv[:, None]
-            if WEIGHT:
-                y *= tl.load(weight + place, mask=place < D, other=0).to(ACC)[None, :]
-            if BIAS:
-                y += tl.load(bias + place, mask=place < D, other=0).to(ACC)[None, :]
-            tl.store(out + start + place[None, :], convert(y, out.dtype.element_ty), mask=mask)
-
-
-@kernel
-def rows_gradient(dy, x, dx, mean, rstd, weight, parts, R: "i64", D: "i64", span: "i64", each: "fp64",
-                  ACC: tl.constexpr, WEIGHT: tl.constexpr, WHOLE: tl.constexpr, VECTOR: tl.constexpr,
-                  LONG: tl.constexpr, BK: tl.constexpr, BR: tl.constexpr):
-    """dx of ``span`` tiles of rows. WHOLE: a row fits the tile; then also this program's sums of dy and dy h, two
-    planes of (program, D)."""
-    R, D = sizes(R, D, False, VECTOR, LONG)
-    r = tl.arange(0, BR).to(R.dtype)
-    begin = tl.program_id(0).to(R.dtype) * span.to(R.dtype)
-    end = tl.minimum(begin + span.to(R.dtype), tl.cdiv(R, BK))
-    if WHOLE:
-        if WEIGHT:
-            w = tl.load(weight + r, mask=r < D, other=0).to(ACC)[None, :]
-        a = tl.zeros((BK, BR), ACC)
-        b = tl.zeros((BK, BR), ACC)
-        for t in range(begin, end):
-            k = t * BK + tl.arange(0, BK)
-            mask = (k < R)[:, None] & (r < D)[None, :]
-            offset = (k * D)[:, None] + r[None, :]
-            g = tl.load(dy + offset, mask=mask, other=0).to(ACC)
-            inv = tl.load(rstd + k, mask=k < R, other=0)[:, None]
-            h = tl.load(x + offset, mask=mask, other=0).to(ACC) - tl.load(mean + k, mask=k < R, other=0)[:, None]
-            h *= inv
-            a += g
-            b += g * h
-            if WEIGHT:
-                g *= w
-            u = tl.sum(g, 1) * each.to(ACC)
-            v = tl.sum(tl.where(mask, g * h, 0.0), 1) * each.to(ACC)
-            tl.store(dx + offset, convert((g - u[:, None] - h * v[:, None]) * inv, dx.dtype.element_ty), mask=mask)
-        at = parts + tl.program_id(0).to(tl.int64) * D + r
-        tl.store(at, tl.sum(a, 0), mask=r < D)
-        tl.store(at + tl.num_programs(0).to(tl.int64) * D, tl.sum(b, 0), mask=r < D)
-    else:
-        for t in range(begin, end):
-            k = t * BK + tl.arange(0, BK)
-            start = (k * D)[:, None]
-            inv = tl.load(rstd + k, mask=k < R, other=0)[:, None]
-            center = tl.load(mean + k, mask=k < R, other=0)[:, None]
-            a = tl.zeros((BK, BR), ACC)
-            b = tl.zeros((BK, BR), ACC)
-            for first in range(0, D, BR):
-                place = first + r
-                mask = (k < R)[:, None] & (place < D)[None, :]
-                g = tl.load(dy + start + place[None, :], mask=mask, other=0).to(ACC)
-                if WEIGHT:
-                    g *= tl.load(weight + place, mask=place < D, other=0).to(ACC)[None, :]
-                h = (tl.load(x + start + place[None, :], mask=mask, other=0).to(ACC) - center) * inv
-                a += g
-                b += g * h
-            u = (tl.sum(a, 1) * each.to(ACC))[:, None]
-            v = (tl.sum(b, 1) * each.to(ACC))[:, None]
-            for first in range(0, D, BR):
-                place = first + r
-                mask = (k < R)[:, None] & (place < D)[None, :]
-                g = tl.load(dy + start + place[None, :], mask=mask, other=0).to(ACC)
-                if WEIGHT:
-                    g *= tl.load(weight + place, mask=place < D, other=0).to(ACC)[None, :]
-                h = (tl.load(x + start + place[None, :], mask=mask, other=0).to(ACC) - center) * inv
-                tl.store(dx + start + place[None, :], convert((g - u - h * v) * inv, dx.dtype.element_ty), mask=mask)

@@ -1,39 +1,54 @@
 """Parameter updates of the optimizers: the launches of ``optimizer_kernels.py``, each for a list of parameters.
 
-The kernels find the arrays through a table of addresses in device memory. It is made on the host, copied without
-waiting, and kept for the lists it was made for. Parameters are grouped by dtype, by whether 128-bit accesses fit their
-addresses, and by the numbers that differ between them (steps): usually all are in one group, which is one launch.
+The kernels find the arrays through tables of addresses (``optimizer_tables.py``). Parameters are grouped by dtype, by
+whether 128-bit accesses fit their addresses, and by the numbers that differ between them (steps): usually all are in
+one group, which is one launch. Steps that are counted on the device are counted by the same launch, or by one before
+it (``optimizer_numbers.py``) where an update depends on them.
 
 An update looks at each element alone, so that arrays of one shape and equal strides without gaps are taken as flat; of
 others, and where dtypes are mixed, copies are updated and written back.
+
+Step counts, rates and what a gradient scaler says may be in device memory: nothing waits for the device then, and the
+update can be part of a captured graph. ``grad_scale`` divides the gradients, in place, before they are used; where
+``found_inf`` is not 0 nothing changes.
 """
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import triton.language as tl
 
 from tritium.kernels import runtime
-from tritium.kernels.array import DeviceArray, DeviceMismatch, NoKernel
-from tritium.kernels.runtime import pinned
+from tritium.kernels.array import DeviceArray
 from tritium.kernels.runtime.cases import Case
 from tritium.kernels.runtime.state import current
 from tritium.kernels.triton import optimizer_kernels as kernels
-from tritium.kernels.triton.memory import empty, from_host
-from tritium.kernels.triton.strided import packed
+from tritium.kernels.triton import optimizer_numbers
+from tritium.kernels.triton.memory import empty
+from tritium.kernels.triton.optimizer_tables import (
+    F64,
+    INT64,
+    TYPES,
+    Array,
+    Batch,
+    Lists,
+    apart,
+    forget,
+    ready,
+    sent,
+    split,
+    tell,
+    write_back,
+)
 
-Array = Any
-Lists = Sequence[Sequence[Array]]
+__all__ = ["adadelta", "adagrad", "adam", "adamax", "forget", "lars", "nadam", "norm", "radam", "rmsprop", "scale",
+           "sgd", "total_norm"]
 
-F64 = np.dtype(np.float64)
-F32 = np.dtype(np.float32)
-INT64 = np.dtype(np.int64)
-TYPES = {F32: tl.float32, F64: tl.float64, np.dtype(np.float16): tl.float16, np.dtype(ml_dtypes.bfloat16): tl.bfloat16}
-KEPT = 32  # tables that are remembered
+Steps = Sequence[float] | Sequence[Array]  # counted from 1 - or arrays of no dimensions, which are counted up here
+Rate = Any  # a number, or an array of one
 
 
 def block_size(dtype: Any, arrays: int) -> int:
@@ -46,177 +61,15 @@ def norm_block(dtype: Any, arrays: int = 1) -> int:
     return 16384 if runtime.active().emulated else 2048 if dtype.itemsize == 8 else 4096
 
 
-class Batch:
-    """What one launch works on: some of the arrays of the lists, of one dtype on one device.
-
-    ``members``: their places in the lists; ``table`` and ``chunks``: see the kernels; ``bounds``: where each array's
-    chunks begin."""
-
-    __slots__ = ("members", "dtype", "device", "aligned", "block", "table", "chunks", "programs", "bounds")
-
-    def __init__(self, lists: Lists, members: list[int], dtype: Any, device: int, aligned: bool, block: int) -> None:
-        self.members, self.dtype, self.device, self.aligned, self.block = members, dtype, device, aligned, block
-        sizes = np.array([lists[0][i].size for i in members], INT64)
-        blocks = -(-sizes // block)
-        self.bounds = np.concatenate([[0], np.cumsum(blocks)])
-        self.programs = count = int(self.bounds[-1])
-        first = np.repeat(self.bounds[:-1], blocks)
-        codes = np.repeat(np.arange(len(members)) << 32, blocks) + (np.arange(count) - first)
-        addresses = [[arrays[i].ptr for i in members] for arrays in lists]
-        self.table = _sent(np.array([sizes, *addresses], INT64), device)
-        self.chunks = _sent(codes, device)
-
-    def constants(self) -> dict[str, Any]:
-        return {"TYPE": TYPES[self.dtype], "ACC": tl.float64 if self.dtype == F64 else tl.float32,
-                "ALIGNED": self.aligned, "BLOCK": self.block}
-
-
-def _sent(numbers: Any, device: int) -> DeviceArray:
-    """Numbers of the host, copied to the device without waiting."""
-    staged = pinned.empty(numbers.shape, INT64)
-    staged[...] = numbers
-    return from_host(staged, device, non_blocking=True)
-
-
-_batches: dict[Any, list[Batch]] = {}
-
-
-def forget() -> None:
-    """Make the tables anew (tests change the size of blocks)."""
-    _batches.clear()
-
-
-def _split(lists: Lists, written: int, sized: Any) -> tuple[list[Batch], Lists, list[tuple[Array, Array]]]:
-    """The batches of lists of arrays of one device, one list for each role, of which the first ``written`` are written;
-    ``sized``: the function that sizes blocks. Also what the batches look at, to be kept alive until they are launched,
-    and the (copy, array) pairs that are to be written back then.
-
-    Raises DeviceMismatch for arrays of two devices, NoKernel for dtypes that are not floating point."""
-    arrays = [a for one in lists for a in one]
-    try:
-        streams = tuple([a.owner.stream for a in arrays])
-    except AttributeError:
-        raise DeviceMismatch() from None
-    stream = current.on(arrays[0].owner.device)
-    key = None
-    if current.capture is None:  # else the graph keeps the tables
-        key = (sized, stream, len(lists), streams, tuple([a.ptr for a in arrays]),
-               tuple([a.size if a.dense else -1 for a in arrays]), tuple([a.dtype.num for a in arrays]))
-        found = _batches.get(key)
-        if found is not None:
-            if streams.count(stream) != len(streams):
-                _tell(lists, stream)
-            return found, lists, []
-    ready, back = _ready(lists, written)
-    if not ready[0]:
-        return [], ready, back
-    _tell(ready, stream)
-    found = _made(ready, sized)
-    if ready is lists and key is not None:
-        if len(_batches) >= KEPT:
-            _batches.pop(next(iter(_batches)), None)
-        _batches[key] = found
-    return found, ready, back
-
-
-def _tell(lists: Lists, stream: int) -> None:
-    """Note that the stream uses the arrays: kernels that find them through a table do not."""
-    for arrays in lists:
-        for a in arrays:
-            if a.owner.stream != stream:
-                a.owner.used_on(stream)
-
-
-def _made(lists: Lists, sized: Any) -> list[Batch]:
-    groups: dict[Any, list[int]] = {}
-    device = lists[0][0].owner.device
-    for i, p in enumerate(lists[0]):
-        bits = 0
-        for arrays in lists:
-            if arrays[i].owner.device != device:
-                raise DeviceMismatch(f"cuda:{device}", f"cuda:{arrays[i].owner.device}")
-            bits |= arrays[i].ptr
-        if p.dtype not in TYPES:
-            raise NoKernel(f"optimizer.update has no Triton kernel for {p.dtype}")
-        groups.setdefault((p.dtype, bits % 16 == 0), []).append(i)
-    return [Batch(lists, members, dtype, device, aligned, sized(dtype, len(lists)))
-            for (dtype, aligned), members in groups.items()]
-
-
-def _flat(arrays: Sequence[Array], written: int) -> tuple[list[Array], list[tuple[Array, Array]]]:
-    """Arrays of one parameter as dense vectors of one dtype, and (copy, array) pairs that are to be written back."""
-    first = arrays[0]
-    if first.dtype.kind == "c":
-        half = np.dtype(f"f{first.dtype.itemsize // 2}")
-        whole = [a if a.dense else a.copy() for a in arrays]
-        flat = [a.look(a.ptr, (2 * a.size,), (half.itemsize,), half) for a in whole]
-        return flat, [(c, a) for c, a in zip(whole[:written], arrays, strict=False) if c is not a]
-    same = all([a.dtype == first.dtype for a in arrays])
-    if same and all([a.strides == first.strides for a in arrays]) and packed(first.shape, first.strides,
-                                                                             first.dtype.itemsize):
-        return [a.look(a.ptr, (a.size,), (a.dtype.itemsize,)) for a in arrays], []
-    dtype = first.dtype if same else F64 if first.dtype == F64 else F32
-    whole = []
-    for a in arrays:
-        c = a if a.dtype == dtype else a.astype(dtype)
-        whole.append(c if c.dense else c.copy())
-    return [c.reshape(-1) for c in whole], [(c, a) for c, a in zip(whole[:written], arrays, strict=False) if c is not a]
-
-
-def _ready(lists: Lists, written: int) -> tuple[Lists, list[tuple[Array, Array]]]:
-    """The lists as the kernels take them, without empty arrays; the copies that are to be written back."""
-    plain = all([a.dense and a.size and a.dtype == p.dtype and a.dtype.kind != "c" for arrays in lists
-                 for a, p in zip(arrays, lists[0], strict=True)])
-    if plain:
-        return lists, []
-    ready: list[list[Array]] = [[] for _ in lists]
-    back = []
-    for arrays in zip(*lists, strict=True):
-        if arrays[0].size:
-            flat, copies = _flat(arrays, written)
-            back += copies
-            for one, a in zip(ready, flat, strict=True):
-                one.append(a)
-    return ready, back
-
-
-def _return(back: list[tuple[Array, Array]]) -> None:
-    """Write copies back to the arrays they were made of."""
-    for copy, array in back:
-        array[...] = copy.reshape(array.shape).astype(array.dtype, copy=False)
-
-
-def _apart(lists: Lists, keys: Sequence[Hashable]) -> Iterator[tuple[Any, Lists]]:
-    """(key, the lists of the parameters with it on one device); with a parameter that comes twice all come one by one,
-    in order."""
-    params = lists[0]
-    places = [p.ptr for p in params]
-    if len(set(places)) != len(places):
-        places = [p.ptr for p in params if p.size]
-        if len(set(places)) != len(places):
-            for i, key in enumerate(keys):
-                yield key, [[arrays[i]] for arrays in lists]
-            return
-    groups = [(key, p.owner.device) for key, p in zip(keys, params, strict=True)]
-    if groups and groups.count(groups[0]) == len(groups):
-        yield keys[0], lists
-        return
-    found: dict[Any, list[int]] = {}
-    for i, group in enumerate(groups):
-        found.setdefault(group, []).append(i)
-    for (key, _), members in found.items():
-        yield key, [[arrays[i] for i in members] for arrays in lists]
-
-
 def _update(op: Any, lists: Lists, written: int, how: int, numbers: Sequence[float]) -> None:
     """One update of all parameters: the first ``written`` lists are updated, the gradients come last."""
-    batches, kept, back = _split(lists, written, block_size)
+    batches, kept, back = split(lists, written, block_size)
     numbers = [float(n) for n in numbers] + [0.0] * (10 - len(numbers))
     for batch in batches:
         variant = kernels.update.bind(OP=op, HOW=how, COUNT=len(kept), WRITTEN=written, enable_fp_fusion=False,
                                       **batch.constants())
         variant(batch.programs, 1, 1, batch.table, batch.chunks, len(batch.members), *numbers)
-    _return(back)
+    write_back(back)
 
 
 def _how(weight_decay: float, maximize: bool, *more: tuple[Any, Any]) -> int:
@@ -226,48 +79,149 @@ def _how(weight_decay: float, maximize: bool, *more: tuple[Any, Any]) -> int:
     return how
 
 
+def _known(lr: Rate, steps: Any, found_inf: Any) -> bool:
+    """Whether all numbers of an update are on the host."""
+    return found_inf is None and not isinstance(lr, DeviceArray) and not (steps and isinstance(steps[0], DeviceArray))
+
+
+def _numbers(made: Any, table: Array, row: int, tensors: int, kind: Any, products: bool, options: Sequence[float],
+             lr: Rate, found_inf: Array | None) -> DeviceArray:
+    """Count up the steps in a row of a table; the numbers of their updates, an array (tensors, 10)."""
+    rated, block = isinstance(lr, DeviceArray), optimizer_numbers.BLOCK
+    out = empty((tensors, 10), F64, table.device)
+    variant = optimizer_numbers.numbers.bind(OP=made, PRODUCTS=products, RATED=rated, CHECKED=found_inf is not None,
+                                             TYPE=TYPES[kind], BLOCK=block, enable_fp_fusion=False)
+    variant(-(-tensors // block), 1, 1, table, _or(lr, table), _or(found_inf, table), out, tensors, row,
+            0.0 if rated else float(lr), *options)
+    return out
+
+
+def _filled(made: Any, lists: Lists, counters: Lists, options: Sequence[float],
+            found_inf: Array | None) -> tuple[Lists, Lists]:
+    """Lists without empty arrays; what is counted of those is counted now."""
+    empties = [i for i, p in enumerate(lists[0]) if not p.size]
+    if not empties:
+        return lists, counters
+    if counters:
+        some = [[one[i] for i in empties] for one in counters]
+        tell(some, current.on(some[0][0].device))
+        table = sent(np.array([[a.ptr for a in one] for one in some], INT64), some[0][0].device)
+        _numbers(made, table, 0, len(empties), some[0][0].dtype, len(some) > 1, options, 0.0, found_inf)
+    rest = [i for i, p in enumerate(lists[0]) if p.size]
+    return [[one[i] for i in rest] for one in lists], [[one[i] for i in rest] for one in counters]
+
+
+def _update_rated(op: Any, lists: Lists, written: int, how: int, numbers: Sequence[float], lr: Rate, steps: Any,
+                  grad_scale: Array | None, found_inf: Array | None) -> None:
+    """``_update`` with a rate (minus the first number), steps and a scaler's answers in device memory: one launch. The
+    steps are only counted."""
+    counted = steps is not None
+    keys = [s.dtype for s in steps] if counted else [None] * len(lists[0])
+    numbers = [float(n) for n in numbers] + [0.0] * (6 - len(numbers))
+    for kind, some in apart([*lists, *([steps] if counted else [])], keys):
+        arrays, counters = _filled(optimizer_numbers.adagrad, some[:len(lists)], some[len(lists):], [0.0] * 5,
+                                   found_inf)
+        if not arrays[0]:
+            continue
+        batches, kept, back = split(arrays, written, block_size, counters, grad_scale is not None)
+        for batch in batches:
+            variant = kernels.update_rated.bind(
+                OP=op, HOW=how, COUNT=len(kept), WRITTEN=written, RATED=isinstance(lr, DeviceArray),
+                STEPS=TYPES[kind] if counted else None, SCALED=grad_scale is not None, CHECKED=found_inf is not None,
+                enable_fp_fusion=False, **batch.constants())
+            variant(batch.programs, 1, 1, batch.table, batch.chunks, _or(lr, batch.table),
+                    _or(grad_scale, batch.table), _or(found_inf, batch.table), len(batch.members), *numbers)
+        write_back(back)
+
+
+def _update_counted(op: Any, made: Any, lists: Lists, written: int, how: int, options: Sequence[float], lr: Rate,
+                    counters: Lists, grad_scale: Array | None, found_inf: Array | None) -> None:
+    """``_update`` with numbers that one launch more makes of the steps: ``counters`` are the list of step counts, and
+    of what else is counted, in device memory."""
+    options = [float(n) for n in options] + [0.0] * (5 - len(options))
+    for kind, some in apart([*lists, *counters], [s.dtype for s in counters[0]]):
+        arrays, counts = _filled(made, some[:len(lists)], some[len(lists):], options, found_inf)
+        if not arrays[0]:
+            continue
+        batches, kept, back = split(arrays, written, block_size, counts, grad_scale is not None)
+        for batch in batches:
+            numbers = _numbers(made, batch.table, len(kept) + 1, len(batch.members), kind, len(counters) > 1, options,
+                               lr, found_inf)
+            variant = kernels.update_counted.bind(
+                OP=op, HOW=how | kernels.COUNTED.value, COUNT=len(kept), WRITTEN=written,
+                SCALED=grad_scale is not None, CHECKED=found_inf is not None, enable_fp_fusion=False,
+                **batch.constants())
+            variant(batch.programs, 1, 1, batch.table, batch.chunks, numbers, _or(grad_scale, batch.table),
+                    _or(found_inf, batch.table), len(batch.members))
+        write_back(back)
+
+
+def _or(array: Any, other: Array) -> Array:
+    """An array, or another that is not looked at."""
+    return array if isinstance(array, DeviceArray) else other
+
+
 # --- the optimizers ---
 
 def sgd(params: list[Array], grads: list[Array], momentum_buffers: list[Array] | None, fresh: list[bool], *,
-        lr: float, momentum: float, dampening: float, weight_decay: float, nesterov: bool, maximize: bool) -> None:
+        lr: Rate, momentum: float, dampening: float, weight_decay: float, nesterov: bool, maximize: bool,
+        grad_scale: Array | None = None, found_inf: Array | None = None) -> None:
     """Gradient descent. ``momentum_buffers`` is None without momentum; a ``fresh`` buffer takes the gradient as it is
     (its values before are not looked at)."""
     buffers = [] if momentum_buffers is None else [momentum_buffers]
-    for new, lists in _apart([params, *buffers, grads], fresh if buffers else [False] * len(params)):
+    numbers = (0.0 if isinstance(lr, DeviceArray) else -lr, momentum, 1 - dampening, weight_decay)
+    for new, lists in apart([params, *buffers, grads], fresh if buffers else [False] * len(params)):
         how = _how(weight_decay, maximize, (kernels.MOMENTUM, buffers), (kernels.FRESH, new),
                    (kernels.DAMPENED, dampening), (kernels.NESTEROV, nesterov))
-        _update(kernels.sgd, lists, 1 + len(buffers), how, (-lr, momentum, 1 - dampening, weight_decay))
+        if _known(lr, None, found_inf):
+            _update(kernels.sgd, lists, 1 + len(buffers), how, numbers)
+        else:
+            _update_rated(kernels.sgd, lists, 1 + len(buffers), how, numbers, lr, None, grad_scale, found_inf)
 
 
 def adam(params: list[Array], grads: list[Array], exp_avgs: list[Array], exp_avg_sqs: list[Array],
-         max_exp_avg_sqs: list[Array] | None, steps: list[float], *, lr: float, beta1: float, beta2: float, eps: float,
-         weight_decay: float, decoupled: bool, maximize: bool) -> None:
+         max_exp_avg_sqs: list[Array] | None, steps: Steps, *, lr: Rate, beta1: float, beta2: float, eps: float,
+         weight_decay: float, decoupled: bool, maximize: bool, grad_scale: Array | None = None,
+         found_inf: Array | None = None) -> None:
     """Adam (L2 decay) and AdamW (``decoupled``); AMSGrad when ``max_exp_avg_sqs`` is given. ``steps`` counts from 1."""
     largest = [] if max_exp_avg_sqs is None else [max_exp_avg_sqs]
     how = _how(weight_decay, maximize, (kernels.DECOUPLED, decoupled), (kernels.LARGEST, largest))
-    for step, lists in _apart([params, exp_avgs, exp_avg_sqs, *largest, grads], steps):
-        _update(kernels.adam, lists, 3 + len(largest), how, (
+    lists = [params, exp_avgs, exp_avg_sqs, *largest, grads]
+    if not _known(lr, steps, found_inf):
+        return _update_counted(kernels.adam, optimizer_numbers.adam, lists, 3 + len(largest), how,
+                               (beta1, beta2, eps, weight_decay), lr, [steps], grad_scale, found_inf)
+    for step, some in apart(lists, steps):
+        _update(kernels.adam, some, 3 + len(largest), how, (
             -(lr / (1 - beta1 ** step)), 1 - beta1, beta2, 1 - beta2, eps, weight_decay, 1 - lr * weight_decay,
             math.sqrt(1 - beta2 ** step)))
 
 
-def nadam(params: list[Array], grads: list[Array], exp_avgs: list[Array], exp_avg_sqs: list[Array],
-          steps: list[float], rates: list[tuple[float, float]], *, lr: float, beta1: float, beta2: float, eps: float,
-          weight_decay: float, decoupled: bool, maximize: bool) -> None:
-    """Adam with Nesterov momentum. ``rates``: for each parameter, the rate of the gradient and that of its average."""
+def nadam(params: list[Array], grads: list[Array], exp_avgs: list[Array], exp_avg_sqs: list[Array], steps: Steps,
+          rates: list[Any], *, lr: Rate, beta1: float, beta2: float, eps: float, weight_decay: float, decoupled: bool,
+          maximize: bool, momentum_decay: float = 0.0) -> None:
+    """Adam with Nesterov momentum. ``rates``: for each parameter, the rate of the gradient and that of its average; or,
+    with steps that are counted here, the arrays of the products of momenta, for which ``momentum_decay`` is."""
     how = _how(weight_decay, maximize, (kernels.DECOUPLED, decoupled))
+    if not _known(lr, steps, None):
+        return _update_counted(kernels.nadam, optimizer_numbers.nadam, [params, exp_avgs, exp_avg_sqs, grads], 3, how,
+                               (beta1, beta2, eps, weight_decay, momentum_decay), lr, [steps, rates], None, None)
     keys = [(step, *rate) for step, rate in zip(steps, rates, strict=True)]
-    for (step, rate, more), lists in _apart([params, exp_avgs, exp_avg_sqs, grads], keys):
+    for (step, rate, more), lists in apart([params, exp_avgs, exp_avg_sqs, grads], keys):
         _update(kernels.nadam, lists, 3, how, (-rate, 1 - beta1, beta2, 1 - beta2, eps, weight_decay,
                                                1 - lr * weight_decay, 1 - beta2 ** step, -more))
 
 
-def radam(params: list[Array], grads: list[Array], exp_avgs: list[Array], exp_avg_sqs: list[Array],
-          steps: list[float], *, lr: float, beta1: float, beta2: float, eps: float, weight_decay: float,
-          decoupled: bool, maximize: bool) -> None:
+def radam(params: list[Array], grads: list[Array], exp_avgs: list[Array], exp_avg_sqs: list[Array], steps: Steps, *,
+          lr: Rate, beta1: float, beta2: float, eps: float, weight_decay: float, decoupled: bool,
+          maximize: bool) -> None:
     """Adam with the rectified adaptive rate: plain momentum while the variance of the rate is not tractable."""
+    all_lists = [params, exp_avgs, exp_avg_sqs, grads]
+    if not _known(lr, steps, None):
+        return _update_counted(kernels.radam, optimizer_numbers.radam, all_lists, 3,
+                               _how(weight_decay, maximize, (kernels.DECOUPLED, decoupled)),
+                               (beta1, beta2, eps, weight_decay), lr, [steps], None, None)
     longest = 2 / (1 - beta2) - 1
-    for step, lists in _apart([params, exp_avgs, exp_avg_sqs, grads], steps):
+    for step, lists in apart(all_lists, steps):
         correction2 = 1 - beta2 ** step
         length = longest - 2 * step * beta2 ** step / correction2
         rectified = 0.0
@@ -279,41 +233,64 @@ def radam(params: list[Array], grads: list[Array], exp_avgs: list[Array], exp_av
             math.sqrt(correction2), rectified))
 
 
-def adamax(params: list[Array], grads: list[Array], exp_avgs: list[Array], exp_infs: list[Array],
-           steps: list[float], *, lr: float, beta1: float, beta2: float, eps: float, weight_decay: float,
-           maximize: bool) -> None:
+def adamax(params: list[Array], grads: list[Array], exp_avgs: list[Array], exp_infs: list[Array], steps: Steps, *,
+           lr: Rate, beta1: float, beta2: float, eps: float, weight_decay: float, maximize: bool) -> None:
     """Adam with the infinity norm: exp_inf <- max(beta2 exp_inf, |g| + eps)."""
-    for step, lists in _apart([params, exp_avgs, exp_infs, grads], steps):
-        _update(kernels.adamax, lists, 3, _how(weight_decay, maximize), (
+    lists = [params, exp_avgs, exp_infs, grads]
+    how = _how(weight_decay, maximize)
+    if not _known(lr, steps, None):
+        return _update_counted(kernels.adamax, optimizer_numbers.adamax, lists, 3, how,
+                               (beta1, beta2, eps, weight_decay), lr, [steps], None, None)
+    for step, some in apart(lists, steps):
+        _update(kernels.adamax, some, 3, how, (
             -(lr / (1 - beta1 ** step)), 1 - beta1, beta2, eps, weight_decay))
 
 
 def rmsprop(params: list[Array], grads: list[Array], square_avgs: list[Array], grad_avgs: list[Array] | None,
-            momentum_buffers: list[Array] | None, *, lr: float, alpha: float, eps: float, weight_decay: float,
-            momentum: float, maximize: bool) -> None:
-    """RMSprop; centred when ``grad_avgs`` is given, with momentum when ``momentum_buffers`` is."""
+            momentum_buffers: list[Array] | None, steps: list[Array] | None = None, *, lr: Rate, alpha: float,
+            eps: float, weight_decay: float, momentum: float, maximize: bool) -> None:
+    """RMSprop; centred when ``grad_avgs`` is given, with momentum when ``momentum_buffers`` is. ``steps``: arrays of no
+    dimensions to be counted up."""
     more = [one for one in (grad_avgs, momentum_buffers) if one is not None]
     how = _how(weight_decay, maximize, (kernels.CENTERED, grad_avgs is not None),
                (kernels.MOMENTUM, momentum_buffers is not None))
-    for _, lists in _apart([params, square_avgs, *more, grads], [0] * len(params)):
-        _update(kernels.rmsprop, lists, 2 + len(more), how, (-lr, alpha, 1 - alpha, eps, weight_decay, momentum))
+    all_lists = [params, square_avgs, *more, grads]
+    numbers = (0.0 if isinstance(lr, DeviceArray) else -lr, alpha, 1 - alpha, eps, weight_decay, momentum)
+    if not _known(lr, steps, None):
+        return _update_rated(kernels.rmsprop, all_lists, 2 + len(more), how, numbers, lr, steps, None, None)
+    for _, lists in apart(all_lists, [0] * len(params)):
+        _update(kernels.rmsprop, lists, 2 + len(more), how, numbers)
 
 
-def adagrad(params: list[Array], grads: list[Array], state_sums: list[Array], rates: list[float], *, eps: float,
-            weight_decay: float, maximize: bool) -> None:
-    """Adagrad; ``rates`` holds each parameter's learning rate after its decay."""
-    for rate, lists in _apart([params, state_sums, grads], rates):
-        _update(kernels.adagrad, lists, 2, _how(weight_decay, maximize), (-rate, eps, weight_decay))
+def adagrad(params: list[Array], grads: list[Array], state_sums: list[Array], rates: Steps, *, eps: float,
+            weight_decay: float, maximize: bool, lr: Rate = None, lr_decay: float = 0.0,
+            grad_scale: Array | None = None, found_inf: Array | None = None) -> None:
+    """Adagrad; ``rates`` holds each parameter's learning rate after its decay - or the arrays of the step counts, of
+    which ``lr`` and ``lr_decay`` make it."""
+    lists = [params, state_sums, grads]
+    how = _how(weight_decay, maximize)
+    if lr is not None:
+        return _update_counted(kernels.adagrad, optimizer_numbers.adagrad, lists, 2, how,
+                               (lr_decay, eps, weight_decay), lr, [rates], grad_scale, found_inf)
+    for rate, some in apart(lists, rates):
+        _update(kernels.adagrad, some, 2, how, (-rate, eps, weight_decay))
 
 
-def adadelta(params: list[Array], grads: list[Array], square_avgs: list[Array], acc_deltas: list[Array], *, lr: float,
-             rho: float, eps: float, weight_decay: float, maximize: bool) -> None:
-    """Adadelta: the step has the size of the earlier steps, so that it carries the parameter's unit."""
-    for _, lists in _apart([params, square_avgs, acc_deltas, grads], [0] * len(params)):
-        _update(kernels.adadelta, lists, 3, _how(weight_decay, maximize), (-lr, rho, 1 - rho, eps, weight_decay))
+def adadelta(params: list[Array], grads: list[Array], square_avgs: list[Array], acc_deltas: list[Array],
+             steps: list[Array] | None = None, *, lr: Rate, rho: float, eps: float, weight_decay: float,
+             maximize: bool) -> None:
+    """Adadelta: the step has the size of the earlier steps, so that it carries the parameter's unit. ``steps``: arrays
+    of no dimensions to be counted up."""
+    all_lists = [params, square_avgs, acc_deltas, grads]
+    how = _how(weight_decay, maximize)
+    numbers = (0.0 if isinstance(lr, DeviceArray) else -lr, rho, 1 - rho, eps, weight_decay)
+    if not _known(lr, steps, None):
+        return _update_rated(kernels.adadelta, all_lists, 3, how, numbers, lr, steps, None, None)
+    for _, lists in apart(all_lists, [0] * len(params)):
+        _update(kernels.adadelta, lists, 3, how, numbers)
 
 
-def lars(params: list[Array], grads: list[Array], momentum_buffers: list[Array], adapted: list[bool], *, lr: float,
+def lars(params: list[Array], grads: list[Array], momentum_buffers: list[Array], adapted: list[bool], *, lr: Rate,
          momentum: float, weight_decay: float, trust_coefficient: float, eps: float, nesterov: bool,
          maximize: bool) -> None:
     """SGD with layer-wise rates: where ``adapted``, the gradient with its decay is scaled by
@@ -322,25 +299,32 @@ def lars(params: list[Array], grads: list[Array], momentum_buffers: list[Array],
 
     and the others take it as it is, without weight decay. The norms stay on the device."""
     nest = (kernels.NESTEROV, nesterov)
-    for scaled, lists in _apart([params, momentum_buffers, grads], adapted):
+    rated = isinstance(lr, DeviceArray)
+    rate = 0.0 if rated else -float(lr)
+    for scaled, lists in apart([params, momentum_buffers, grads], adapted):
         if not scaled:
-            _update(kernels.lars, lists, 2, _how(0.0, maximize, nest), (-lr, momentum, 0.0, 1.0))
+            how, numbers = _how(0.0, maximize, nest), (rate, momentum, 0.0, 1.0)
+            if rated:
+                _update_rated(kernels.lars, lists, 2, how, numbers, lr, None, None, None)
+            else:
+                _update(kernels.lars, lists, 2, how, numbers)
             continue
-        batches, kept, back = _split(lists, 2, block_size)
+        batches, kept, back = split(lists, 2, block_size)
         for batch in batches:
             sizes, slopes = (_norms([arrays[i] for i in batch.members]) for arrays in (kept[0], kept[2]))
-            variant = kernels.layerwise.bind(HOW=_how(weight_decay, maximize, nest), enable_fp_fusion=False,
-                                             **batch.constants())
-            variant(batch.programs, 1, 1, batch.table, batch.chunks, sizes, slopes, len(batch.members), float(-lr),
-                    float(momentum), float(weight_decay), float(trust_coefficient), float(eps))
-        _return(back)
+            variant = kernels.layerwise.bind(HOW=_how(weight_decay, maximize, nest), RATED=rated,
+                                             enable_fp_fusion=False, **batch.constants())
+            variant(batch.programs, 1, 1, batch.table, batch.chunks, sizes, slopes, _or(lr, batch.table),
+                    len(batch.members), rate, float(momentum), float(weight_decay), float(trust_coefficient),
+                    float(eps))
+        write_back(back)
 
 
 # --- norms ---
 
 def _roots(parts: DeviceArray, bounds: Any, out: DeviceArray) -> None:
     kernels.roots.bind(BLOCK=min(4096, norm_block(F64)), num_warps=8)(
-        out.size, 1, 1, parts, _sent(np.asarray(bounds, INT64), out.device), out)
+        out.size, 1, 1, parts, sent(np.asarray(bounds, INT64), out.device), out)
 
 
 def _squares(batch: Batch, parts: DeviceArray) -> None:
@@ -353,7 +337,7 @@ def _norms(arrays: Sequence[Array]) -> DeviceArray:
     launches."""
     device = arrays[0].device
     out = empty((len(arrays),), F64, device)
-    batches, _, _ = _split([arrays], 0, norm_block)
+    batches, _, _ = split([arrays], 0, norm_block)
     for batch in batches:
         parts = empty((batch.programs,), F64, device)
         _squares(batch, parts)
@@ -371,7 +355,7 @@ def total_norm(arrays: Sequence[Array]) -> DeviceArray:
     """The Euclidean norm of all elements of real arrays of one dtype on one device, in that dtype, without dimensions:
     one launch for the arrays (two if some are not aligned), one to add up. The same arrays give the same bits."""
     first = arrays[0]
-    batches, kept, _ = _split([arrays], 0, norm_block)
+    batches, kept, _ = split([arrays], 0, norm_block)
     parts = empty((max(sum([batch.programs for batch in batches]), 1),), F64, first.device)
     done = 0
     for batch in batches:
@@ -385,19 +369,19 @@ def total_norm(arrays: Sequence[Array]) -> DeviceArray:
 
 def norm(x: Array) -> float:
     """Euclidean norm of all elements, added up in float64; waits for the device."""
-    (flat,), _ = _ready([[x]], 0)
+    (flat,), _ = ready([[x]], 0)
     return _norms(flat).item() if flat else 0.0
 
 
 def scale(arrays: Sequence[Array], factor: Array) -> None:
     """Multiply arrays, in place, by the one number in a device array."""
-    for _, lists in _apart([arrays], [0] * len(arrays)):
-        batches, kept, back = _split(lists, 1, block_size)
+    for _, lists in apart([arrays], [0] * len(arrays)):
+        batches, kept, back = split(lists, 1, block_size)
         for batch in batches:
             variant = kernels.multiply.bind(**batch.constants())
             variant(batch.programs, 1, 1, batch.table, batch.chunks, factor, len(batch.members))
         del kept
-        _return(back)
+        write_back(back)
 
 
 def cases() -> Iterator[Case]:
@@ -428,12 +412,37 @@ def cases() -> Iterator[Case]:
                            {"OP": op, "HOW": sum(f.value for f in flags), "COUNT": count, "WRITTEN": written,
                             **constants(dtype, aligned, 512 if count > 4 and dtype == "fp32" else 1024)},
                            ("table", "chunks"), wide=aligned, enable_fp_fusion=False)
+    device = {"scale": "*fp32", "found": "*fp32", "tensors": "i64"}
+    for note, op, count, flags in (("decoupled", k.adam, 4, [k.DECAY, k.DECOUPLED]),
+                                   ("largest", k.adam, 5, [k.DECAY, k.DECOUPLED, k.LARGEST]),
+                                   ("L2", k.nadam, 4, [k.DECAY]), ("rectified", k.radam, 4, [k.DECAY]),
+                                   ("L2", k.adamax, 4, [k.DECAY]), ("L2", k.adagrad, 3, [k.DECAY])):
+        for dtype in ("fp32", "bf16"):
+            for scaled in (False, True) if op in (k.adam, k.adagrad) else (False,):
+                yield Case(f"{op.__name__} {note} {dtype}{' scaled' * scaled}", k.update_counted,
+                           {**common, "numbers": "*fp64", **device},
+                           {"OP": op, "HOW": sum(f.value for f in flags) | k.COUNTED.value, "COUNT": count,
+                            "WRITTEN": count - 1, "SCALED": scaled, "CHECKED": scaled,
+                            **constants(dtype, True, 512 if count > 4 and dtype == "fp32" else 1024)},
+                           ("table", "chunks", "numbers", "scale", "found"), wide=True, enable_fp_fusion=False)
+    for note, op, count, flags, steps, scaled in (
+            ("momentum", k.sgd, 3, [k.DECAY, k.MOMENTUM], None, False),
+            ("momentum scaled", k.sgd, 3, [k.DECAY, k.MOMENTUM], None, True),
+            ("all", k.rmsprop, 5, [k.DECAY, k.CENTERED, k.MOMENTUM], tl.float32, False),
+            ("L2", k.adadelta, 4, [k.DECAY], tl.float32, False), ("plain", k.lars, 3, [], None, False)):
+        for dtype in ("fp32", "bf16"):
+            yield Case(f"{op.__name__} {note} {dtype}", k.update_rated,
+                       {**common, "lr": "*fp32", **device, **dict.fromkeys("abcdef", "fp64")},
+                       {"OP": op, "HOW": sum(f.value for f in flags), "COUNT": count, "WRITTEN": count - 1,
+                        "RATED": True, "STEPS": steps, "SCALED": scaled, "CHECKED": scaled,
+                        **constants(dtype, True, 512 if count > 4 and dtype == "fp32" else 1024)},
+                       ("table", "chunks", "lr", "scale", "found"), wide=True, enable_fp_fusion=False)
     for dtype in ("fp32", "bf16", "fp64"):
         yield Case(f"layerwise {dtype}", k.layerwise,
-                   {**common, "sizes": "*fp64", "slopes": "*fp64", "tensors": "i64",
+                   {**common, "sizes": "*fp64", "slopes": "*fp64", "lr": "*fp32", "tensors": "i64",
                     **dict.fromkeys(("rate", "momentum", "decay", "trust", "eps"), "fp64")},
-                   {"HOW": k.DECAY.value, **constants(dtype)}, ("table", "chunks", "sizes", "slopes"), wide=True,
-                   enable_fp_fusion=False)
+                   {"HOW": k.DECAY.value, "RATED": False, **constants(dtype)},
+                   ("table", "chunks", "sizes", "slopes", "lr"), wide=True, enable_fp_fusion=False)
         yield Case(f"scale {dtype}", k.multiply, {**common, "factor": f"*{dtype}", "tensors": "i64"},
                    constants(dtype), ("table", "chunks", "factor"), wide=True)
         yield Case(f"squares {dtype}", k.squares, {**common, "parts": "*fp64", "tensors": "i64"},

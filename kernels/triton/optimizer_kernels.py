@@ -27,6 +27,7 @@ NESTEROV: tl.constexpr = tl.constexpr(64)
 LARGEST: tl.constexpr = tl.constexpr(128)  # AMSGrad
 RECTIFIED: tl.constexpr = tl.constexpr(256)
 CENTERED: tl.constexpr = tl.constexpr(512)
+COUNTED: tl.constexpr = tl.constexpr(1024)  # the steps are known on the device only
 
 
 # --- what happens to one block: (values of the arrays, numbers) -> values to be written ---
@@ -116,7 +117,9 @@ def radam(values, numbers, HOW: tl.constexpr):
     m = values[1] + (g - values[1]) * rest1
     v = mean_square(values[2], g, beta2, rest2)
     t = quotient(m, tl.broadcast_to(correction, m.shape)) * rate
-    if RECTIFIED & HOW:
+    if COUNTED & HOW:
+        t = tl.where(rectified > 0, t * quotient(tl.broadcast_to(root, v.shape), sqrt(v) + eps) * rectified, t)
+    elif RECTIFIED & HOW:
         t = t * quotient(tl.broadcast_to(root, v.shape), sqrt(v) + eps) * rectified
     return p - t, m, v
 
@@ -218,33 +221,42 @@ def fetched(start, left, ACC: tl.constexpr, BLOCK: tl.constexpr, MASKED: tl.cons
 
 
 @triton.jit
-def work(places, numbers, left, OP: tl.constexpr, HOW: tl.constexpr, COUNT: tl.constexpr, WRITTEN: tl.constexpr,
-         ACC: tl.constexpr, BLOCK: tl.constexpr, MASKED: tl.constexpr):
-    """One block: what ``OP`` makes of the arrays, written to the first ones."""
+def work(places, numbers, scale, left, OP: tl.constexpr, HOW: tl.constexpr, COUNT: tl.constexpr, WRITTEN: tl.constexpr,
+         SCALED: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr, MASKED: tl.constexpr):
+    """One block: what ``OP`` makes of the arrays, written to the first ones; SCALED: the last one, the gradient, is
+    first divided by ``scale``, and written too."""
     values = ()
     for k in tl.static_range(COUNT):
-        values = values + (fetched(places[k], left, ACC, BLOCK, MASKED),)
+        x = fetched(places[k], left, ACC, BLOCK, MASKED)
+        if SCALED:
+            if k == COUNT - 1:
+                x = quotient(x, tl.broadcast_to(scale, x.shape))
+        values = values + (x,)
     new = OP(values, numbers, HOW)
+    if SCALED:
+        new = new + (values[COUNT - 1],)
     i = tl.arange(0, BLOCK)
-    for k in tl.static_range(WRITTEN):
+    for k in tl.static_range(WRITTEN + (1 if SCALED else 0)):
+        place = places[k if k < WRITTEN else COUNT - 1]
         if MASKED:
-            tl.store(places[k] + i, convert(new[k], places[k].dtype.element_ty), mask=i < left)
+            tl.store(place + i, convert(new[k], place.dtype.element_ty), mask=i < left)
         else:
-            tl.store(places[k] + i, convert(new[k], places[k].dtype.element_ty))
+            tl.store(place + i, convert(new[k], place.dtype.element_ty))
 
 
 @triton.jit
-def program(table, chunks, tensors, numbers, OP: tl.constexpr, HOW: tl.constexpr, COUNT: tl.constexpr,
-            WRITTEN: tl.constexpr, TYPE: tl.constexpr, ACC: tl.constexpr, ALIGNED: tl.constexpr, BLOCK: tl.constexpr):
+def program(table, chunks, tensors, numbers, scale, OP: tl.constexpr, HOW: tl.constexpr, COUNT: tl.constexpr,
+            WRITTEN: tl.constexpr, SCALED: tl.constexpr, TYPE: tl.constexpr, ACC: tl.constexpr, ALIGNED: tl.constexpr,
+            BLOCK: tl.constexpr):
     """The program's block of COUNT arrays; all but the last one of an array are whole."""
     which, first, left = chunk(table, chunks, BLOCK)
     places = ()
     for k in tl.static_range(COUNT):
         places = places + (pointer(table, k + 1, tensors, which, first, TYPE, ALIGNED),)
     if left >= BLOCK:
-        work(places, numbers, left, OP, HOW, COUNT, WRITTEN, ACC, BLOCK, False)
+        work(places, numbers, scale, left, OP, HOW, COUNT, WRITTEN, SCALED, ACC, BLOCK, False)
     else:
-        work(places, numbers, left, OP, HOW, COUNT, WRITTEN, ACC, BLOCK, True)
+        work(places, numbers, scale, left, OP, HOW, COUNT, WRITTEN, SCALED, ACC, BLOCK, True)
 
 
 # --- kernels ---
@@ -256,27 +268,68 @@ def update(table, chunks, tensors: "i64", a: "fp64", b: "fp64", c: "fp64", d: "f
     """Arrays 0 to WRITTEN - 1 become OP(all arrays, numbers)."""
     numbers = (a.to(ACC), b.to(ACC), c.to(ACC), d.to(ACC), e.to(ACC), f.to(ACC), g.to(ACC), h.to(ACC), i.to(ACC),
                j.to(ACC))
-    program(table, chunks, tensors, numbers, OP, HOW, COUNT, WRITTEN, TYPE, ACC, ALIGNED, BLOCK)
+    program(table, chunks, tensors, numbers, 1.0, OP, HOW, COUNT, WRITTEN, False, TYPE, ACC, ALIGNED, BLOCK)
 
 
 @kernel
-def layerwise(table, chunks, sizes, slopes, tensors: "i64", rate: "fp64", momentum: "fp64", decay: "fp64",
-              trust: "fp64", eps: "fp64", HOW: tl.constexpr, TYPE: tl.constexpr, ACC: tl.constexpr,
-              ALIGNED: tl.constexpr, BLOCK: tl.constexpr):
-    """LARS where the rate is adapted; ``sizes`` and ``slopes``: the norms of the parameters and their gradients."""
+def update_counted(table, chunks, numbers, scale, found, tensors: "i64", OP: tl.constexpr, HOW: tl.constexpr,
+                   COUNT: tl.constexpr, WRITTEN: tl.constexpr, SCALED: tl.constexpr, CHECKED: tl.constexpr,
+                   TYPE: tl.constexpr, ACC: tl.constexpr, ALIGNED: tl.constexpr, BLOCK: tl.constexpr):
+    """``update`` with the numbers of each array in device memory: ``numbers[array, 10]``, float64. CHECKED: nothing is
+    done where ``found`` is not 0; SCALED: gradients are first divided by ``scale``, in place."""
+    which = tl.load(chunks + tl.program_id(0)) >> 32
+    read = ()
+    for k in tl.static_range(10):
+        read = read + (tl.load(numbers + which * 10 + k).to(ACC),)
+    divisor = tl.load(scale).to(ACC) if SCALED else 1.0
+    if CHECKED:
+        if tl.load(found) == 0:
+            program(table, chunks, tensors, read, divisor, OP, HOW, COUNT, WRITTEN, SCALED, TYPE, ACC, ALIGNED, BLOCK)
+    else:
+        program(table, chunks, tensors, read, divisor, OP, HOW, COUNT, WRITTEN, SCALED, TYPE, ACC, ALIGNED, BLOCK)
+
+
+@kernel
+def update_rated(table, chunks, lr, scale, found, tensors: "i64", a: "fp64", b: "fp64", c: "fp64", d: "fp64", e: "fp64",
+                 f: "fp64", OP: tl.constexpr, HOW: tl.constexpr, COUNT: tl.constexpr, WRITTEN: tl.constexpr,
+                 RATED: tl.constexpr, STEPS: tl.constexpr, SCALED: tl.constexpr, CHECKED: tl.constexpr,
+                 TYPE: tl.constexpr, ACC: tl.constexpr, ALIGNED: tl.constexpr, BLOCK: tl.constexpr):
+    """``update`` with up to six numbers. RATED: the first one is minus the number in ``lr``. STEPS, a type or None: the
+    row of the table after the arrays' has the addresses of numbers that go up by one. CHECKED and SCALED: as above."""
+    rate = -tl.load(lr).to(tl.float64) if RATED else a
+    numbers = (rate.to(ACC), b.to(ACC), c.to(ACC), d.to(ACC), e.to(ACC), f.to(ACC))
+    divisor = tl.load(scale).to(ACC) if SCALED else 1.0
+    go = tl.load(found) == 0 if CHECKED else True
+    if go:
+        if STEPS is not None:
+            code = tl.load(chunks + tl.program_id(0))
+            if code & 0xFFFFFFFF == 0:
+                step = tl.load(table + (COUNT + 1) * tensors + (code >> 32)).to(tl.pointer_type(STEPS))
+                tl.store(step, tl.load(step) + 1)
+        program(table, chunks, tensors, numbers, divisor, OP, HOW, COUNT, WRITTEN, SCALED, TYPE, ACC, ALIGNED, BLOCK)
+
+
+@kernel
+def layerwise(table, chunks, sizes, slopes, lr, tensors: "i64", rate: "fp64", momentum: "fp64", decay: "fp64",
+              trust: "fp64", eps: "fp64", RATED: tl.constexpr, HOW: tl.constexpr, TYPE: tl.constexpr,
+              ACC: tl.constexpr, ALIGNED: tl.constexpr, BLOCK: tl.constexpr):
+    """LARS where the rate is adapted; ``sizes`` and ``slopes``: the norms of the parameters and their gradients.
+    RATED: minus the number in ``lr`` is the rate."""
     which = tl.load(chunks + tl.program_id(0)) >> 32
     size = tl.load(sizes + which)
     slope = tl.load(slopes + which)
     scale = tl.where((size > 0) & (slope > 0), trust * size / (slope + decay * size + eps), 1.0)
-    program(table, chunks, tensors, (rate.to(ACC), momentum.to(ACC), decay.to(ACC), scale.to(ACC)), lars, HOW, 3, 2,
-            TYPE, ACC, ALIGNED, BLOCK)
+    if RATED:
+        rate = -tl.load(lr).to(tl.float64)
+    program(table, chunks, tensors, (rate.to(ACC), momentum.to(ACC), decay.to(ACC), scale.to(ACC)), 1.0, lars, HOW, 3,
+            2, False, TYPE, ACC, ALIGNED, BLOCK)
 
 
 @kernel
 def multiply(table, chunks, factor, tensors: "i64", TYPE: tl.constexpr, ACC: tl.constexpr, ALIGNED: tl.constexpr,
              BLOCK: tl.constexpr):
     """Every array times the one number in ``factor``."""
-    program(table, chunks, tensors, (tl.load(factor).to(ACC),), scaled, 0, 1, 1, TYPE, ACC, ALIGNED, BLOCK)
+    program(table, chunks, tensors, (tl.load(factor).to(ACC),), 1.0, scaled, 0, 1, 1, False, TYPE, ACC, ALIGNED, BLOCK)
 
 
 @kernel

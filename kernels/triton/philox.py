@@ -35,11 +35,21 @@ def philox(c0, c1, c2, c3, k0, k1):
 
 
 @triton.jit
-def blocks(seed, offset, b):
-    """The four words of each block ``b`` (int64, counted from ``offset``).
+def begin(seed, offset):
+    """The seed and the offset that (seed, offset) stand for: themselves, or what is in device memory where the offset
+    is odd (``kernels/philox.py``). All helpers below do this themselves; a kernel that calls them in a loop should do
+    it once before."""
+    captured = (offset & 1) != 0
+    place = seed.to(tl.pointer_type(tl.int64))
+    key = tl.load(place, mask=captured, other=seed)
+    start = tl.load(place + 1, mask=captured, other=0)
+    return key, (start + offset) & -2
 
-    Seed and offset come to every kernel as numbers and meet here: this is the place to read them from device memory
-    instead when a captured graph is to draw new numbers at each replay."""
+
+@triton.jit
+def blocks(seed, offset, b):
+    """The four words of each block ``b`` (int64, counted from ``offset``)."""
+    seed, offset = begin(seed, offset)
     b = (offset.to(tl.uint64) >> 2) + b.to(tl.uint64)
     key = seed.to(tl.uint64)
     none = (b ^ b).to(tl.uint32)

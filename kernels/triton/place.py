@@ -25,6 +25,9 @@ class Place:
     def arange(self, start: Any, step: Any, count: int, dtype: Any, device: Any = None) -> DeviceArray:
         return memory.arange(start, step, count, dtype, self.index)
 
+    def linspace(self, start: Any, end: Any, count: int, dtype: Any, device: Any = None) -> DeviceArray:
+        return memory.linspace(start, end, count, dtype, self.index)
+
     def eye(self, rows: int, columns: int, dtype: Any, device: Any = None) -> DeviceArray:
         return memory.eye(rows, columns, dtype, self.index)
 

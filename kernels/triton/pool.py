@@ -269,9 +269,12 @@ def adaptive_avg_pool2d(x: Array, size: Pair) -> Array:
     return out
 
 
-def adaptive_avg_pool2d_backward(dy: Array, size: Pair) -> Array:
-    """dy (N, C, OH, OW) -> dx (N, C, *size)."""
+def adaptive_avg_pool2d_backward(dy: Array, size: Pair, last: bool = False) -> Array:
+    """dy (N, C, OH, OW) -> dx (N, C, *size), laid out as dy is; of one pixel, which does not tell, with the channels
+    ``last``."""
     dy, planes = _laid(dy)
+    if dy.shape[2] == dy.shape[3] == 1:
+        planes = not last
     return _adaptive_gradient(dy, None, planes, size)
 
 
@@ -291,11 +294,12 @@ def _adaptive_gradient(dy: Array, indices: Array | None, planes: bool, size: Pai
 
 def adaptive_max_pool2d(x: Array, size: Pair) -> tuple[Array, Array]:
     """x (N, C, H, W) -> the maxima of size[0] x size[1] cells and their flat positions int64, both (N, C, *size)."""
-    acc, x = _float(x.dtype), _contiguous(x)
+    acc = _float(x.dtype)
+    x, planes = _laid(x)
     N, C, H, W = x.shape
-    out, indices = (empty((N, C, *size), dtype, x.owner.device) for dtype in (x.dtype, np.int64))
+    out, indices = (_new(N, C, size, planes, dtype, x.owner.device) for dtype in (x.dtype, np.dtype(np.int64)))
     if out.size:
-        tiles = _tiles(out, (H, W), True)
+        tiles = _tiles(out, (H, W), planes)
         most = [remembered((_largest, n, m), _largest, n, m) for n, m in ((H, size[0]), (W, size[1]))]
         launch = adaptive.bind(ACC=acc, MAX=True, **tiles.constants)
         launch(*tiles.grid, 1, x, out, indices, *tiles.numbers, H, W, *size, *most)
@@ -305,7 +309,8 @@ def adaptive_max_pool2d(x: Array, size: Pair) -> tuple[Array, Array]:
 def index_scatter(dy: Array, indices: Array, size: Pair) -> Array:
     """dy (N, C, OH, OW) added at the flat positions of planes of ``size`` that ``adaptive_max_pool2d`` gave;
     -> (N, C, *size)."""
-    return _adaptive_gradient(_contiguous(dy), _contiguous(indices), True, size)
+    indices, planes = _laid(indices)
+    return _adaptive_gradient(_as(dy, planes), indices, planes, size)
 
 
 def index_gather(x: Array, indices: Array) -> Array:
@@ -352,7 +357,7 @@ def cases() -> Iterator[Case]:
             for k in {"fp32": (2, 3, 0), "bf16": (3,)}.get(dtype, (0,)):
                 yield one(averages, dtype, f"{k or 'any'}", {"INCLUDE": False, "KH": k, "KW": k})
             yield one(gather, dtype, "", {}, taps="*u8")
-            for best in (False, True) if planes else (False,):
+            for best in (False, True):
                 yield one(adaptive, dtype, "max" if best else "average", {"MAX": best},
                           indices="*i64" if best else f"*{dtype}")
                 yield one(adaptive_gradient, dtype, "max" if best else "average", {"MAX": best},

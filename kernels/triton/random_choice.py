@@ -23,6 +23,7 @@ from tritium.kernels.array import DeviceArray
 from tritium.kernels.philox import Stream
 from tritium.kernels.runtime.cases import Case
 from tritium.kernels.runtime.launch import kernel
+from tritium.kernels.runtime.state import current
 from tritium.kernels.triton import philox
 from tritium.kernels.triton.memory import empty
 from tritium.kernels.triton.strided import power
@@ -39,6 +40,7 @@ def rank(out, n: "i64", seed: "i64", offset: "i64", ROWS: tl.constexpr, COLUMNS:
     """out[i] = how many of the n numbers are smaller than number i."""
     first = tl.program_id(0).to(tl.int64) * ROWS
     i = first + tl.arange(0, ROWS)
+    seed, offset = philox.begin(seed, offset)
     mine = philox.words(seed, offset, first, ROWS, True)[:, None]
     count = tl.zeros([ROWS], tl.int64)
     for start in range(0, n, COLUMNS):
@@ -142,6 +144,7 @@ def winner(p, keys, places, n: "i64", seed: "i64", offset: "i64", parts: "i64", 
     """The largest key of each part of each row, and its place; the first of equals."""
     row, part = row_and_part(parts)
     first = part * PART
+    seed, offset = philox.begin(seed, offset)
     place, best = race(p, row, first, n, seed, offset, WIDE, BLOCK)
     for start in range(first + BLOCK, tl.minimum(first + PART, n), BLOCK):
         j, key = race(p, row, start, n, seed, offset, WIDE, BLOCK)
@@ -299,8 +302,9 @@ def look(p, flags, n: "i64", parts: "i64", BLOCK: tl.constexpr, PART: tl.constex
 
 def weights_check(p: DeviceArray) -> tuple[bool, bool, bool]:
     """Of a floating point array: whether an element is not >= 0, whether one is not finite, whether a row (along the
-    last dimension) has no positive one. Waits for the device."""
-    if not p.size:
+    last dimension) has no positive one. Waits for the device. While a graph is captured nobody can look: nothing is
+    found."""
+    if not p.size or current.capture is not None:
         return False, False, False
     p = p if p.dense else p.copy()
     n = p.shape[-1] if p.ndim else 1

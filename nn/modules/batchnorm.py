@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from tritium.nn import functional as F
 from tritium.nn import init
 from tritium.nn.modules.module import Module
 from tritium.tensor.creation import empty, ones, zeros
 from tritium.tensor.dtype import int64
 from tritium.tensor.from_data import tensor
+from tritium.tensor.ops.norm import batch_norm_act
 from tritium.tensor.parameter import Parameter
 from tritium.tensor.tensor import Tensor
 
@@ -101,18 +101,31 @@ class _BatchNorm(_NormBase):
             raise ValueError(f"expected {wanted} input (got {input.ndim}D input)")
 
     def forward(self, input: Tensor) -> Tensor:
+        return self.apply_with(input)
+
+    def apply_with(self, input: Tensor, residual: Tensor | None = None, activation: str | None = None) -> Tensor:
+        """`activation(forward(input) + residual)` as one operation; `residual` is of the input's shape, dtype and
+        device, `activation` is None, "relu" or "relu6"."""
         self._check_input_dim(input)
-        update = self.training and self.track_running_stats
         momentum = 0.0 if self.momentum is None else self.momentum
-        if update and self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
+        counter = self.num_batches_tracked if self.training and self.track_running_stats else None
+        if counter is not None and (self.momentum is None or not counts_on(counter, input)):
+            counter.add_(1)
             if self.momentum is None:
-                momentum = 1.0 / float(self.num_batches_tracked)
+                momentum = 1.0 / float(counter)
+            counter = None
         mean, var = self.running_mean, self.running_var
         use_batch = self.training or (mean is None and var is None)
         if self.training and not self.track_running_stats:
             mean = var = None
-        return F.batch_norm(input, mean, var, self.weight, self.bias, use_batch, momentum, self.eps)
+        return batch_norm_act(
+            input, mean, var, self.weight, self.bias, use_batch, momentum, self.eps, counter, residual, activation
+        )
+
+
+def counts_on(counter: Tensor, input: Tensor) -> bool:
+    """Whether the kernel that reads `input` can count the batch."""
+    return type(counter) is Tensor and counter.dtype is int64 and counter.device == input.device
 
 
 class BatchNorm1d(_BatchNorm):

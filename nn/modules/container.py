@@ -50,8 +50,8 @@ class Sequential(Module):
                 self.add_module(str(i), module)
 
     def forward(self, input: Any) -> Any:
-        """The output of the last module. Where no gradient is recorded, runs of Conv2d, BatchNorm2d in evaluation
-        mode and ReLU are computed as one."""
+        """The output of the last module. Runs of Conv2d, BatchNorm2d and ReLU are computed as one or two operations,
+        where nobody can tell: see `tritium.nn.modules.fused`."""
         return fused.run(list(self._modules.values()), input)
 
     def _name_at(self, index: Any) -> str:

@@ -153,6 +153,7 @@ class Conv3d(_ConvNd):
     """Convolution of (N, C, D, H, W) or (C, D, H, W) with a weight of (out_channels, in_channels / groups, kD, kH,
     kW).
 
+    `padding` is a number, three numbers, "same" or "valid"; `padding_mode` one of zeros, reflect, replicate, circular.
     Raises ValueError for channels that `groups` does not divide, or an unknown padding.
     """
 
@@ -224,7 +225,7 @@ class _ConvTransposeNd(_ConvNd):
         return tuple(size - low for size, low in zip(output_size, least, strict=True))
 
     def forward(self, input: Tensor, output_size: Any = None) -> Tensor:
-        convolve = (F.conv_transpose1d, F.conv_transpose2d)[self.dimensions - 1]
+        convolve = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[self.dimensions - 1]
         extra = self._output_padding(input, output_size)
         return convolve(
             input, self.weight, self.bias, self.stride, self.padding, extra, self.groups, self.dilation
@@ -241,3 +242,10 @@ class ConvTranspose2d(_ConvTransposeNd):
     """Transposed convolution of (N, C, H, W) or (C, H, W), weight (in_channels, out_channels / groups, kH, kW)."""
 
     dimensions = 2
+
+
+class ConvTranspose3d(_ConvTransposeNd):
+    """Transposed convolution of (N, C, D, H, W) or (C, D, H, W), weight (in_channels, out_channels / groups, kD, kH,
+    kW)."""
+
+    dimensions = 3

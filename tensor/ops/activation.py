@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tritium.kernels import of
+from tritium.tensor.autocast import amp
 from tritium.tensor.creation import ones_like
 from tritium.tensor.dtype import float64, from_numpy_dtype
 from tritium.tensor.grad_mode import mode
@@ -151,12 +152,14 @@ def rrelu(
         check_inplace(input)
     x = input.detach()
     below = x <= 0
-    slopes: Tensor | float = (lower + upper) / 2
-    if training:  # drawn in float64, one for each element that is not positive, in order
-        count = int(below.sum())
-        slopes = x.new_empty(count, dtype=float64).uniform_(lower, upper).to(x.dtype)
     noise = ones_like(x)
-    noise[below] = slopes
+    if training and x.is_cuda:  # for each element, also for those that do not need one: nothing waits to count them
+        noise = where(below, x.new_empty(x.shape).uniform_(lower, upper), noise)
+    elif training:  # drawn in float64, one for each element that is not positive, in order
+        count = int(below.sum())
+        noise[below] = x.new_empty(count, dtype=float64).uniform_(lower, upper).to(x.dtype)
+    else:
+        noise[below] = (lower + upper) / 2
     out = x * noise
     if recording(input):
         record(out, kind, (input,), ctx=noise)
@@ -348,6 +351,8 @@ def mish_(input: Tensor) -> Tensor:
 
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + exp(beta x)) / beta; x itself where beta x is above the threshold."""
+    if amp.on and (r := amp.run("softplus", softplus, input, beta, threshold)) is not None:
+        return r
     needs_floating_point(input, "softplus_cpu")
     return apply("softplus", SoftplusBackward0, input, (beta, threshold))
 
@@ -455,6 +460,8 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
 
     Raises RuntimeError for weights that do not fit the channels, more than 1-d, or of another dtype.
     """
+    if amp.on and (r := amp.run("prelu", prelu, input, weight)) is not None:
+        return r
     if input._a.dtype != weight._a.dtype:
         raise RuntimeError(f"prelu: Type promoting not supported. Got {input.dtype.title} and {weight.dtype.title}")
     if weight.ndim > 1:

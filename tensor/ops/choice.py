@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from tritium.kernels import either, of
+from tritium.kernels import beside, either, of
 from tritium.tensor import dtype as dtypes
+from tritium.tensor.autocast import amp
 from tritium.tensor.dtype import from_numpy_dtype
 from tritium.tensor.grad_mode import mode
 from tritium.tensor.graph import derivative, record, recording, wrap
@@ -37,10 +38,9 @@ def nan_to_num(input: Tensor, nan: float | None = None, posinf: float | None = N
     else:
         info = dtypes.finfo(from_numpy_dtype(a.dtype))
         high, low = info.max if posinf is None else posinf, info.min if neginf is None else neginf
-        k = of(a).pointwise
-        array = k.where(k.unaries["isnan"](a), a.dtype.type(0.0 if nan is None else nan), a)
-        array = k.where(k.unaries["isposinf"](a), a.dtype.type(high), array)
-        r = wrap(k.where(k.unaries["isneginf"](a), a.dtype.type(low), array))
+        r = wrap(of(a).pointwise.nan_to_num(a, 0.0 if nan is None else nan, high, low))
+    if input._free:
+        r._free = True
     if recording(input):
         record(r, NanToNumBackward0, (input,), saved=(input,))
     return r if out is None else write_out("nan_to_num", out, r, input)
@@ -134,7 +134,8 @@ def _clamp(input: Tensor, min: Any, max: Any, out: Tensor | None, kinds: Any) ->
         r._free = True
     if mode.enabled and (input._rg or any(t._rg for t in ts)):
         if ts:
-            low_t, high_t = (x if x is None or isinstance(x, Tensor) else input.new_tensor(x) for x in (min, max))
+            low_t, high_t = (x if x is None or isinstance(x, Tensor) else
+                             wrap(beside(a).full((), x, input._a.dtype)) for x in (min, max))
             record(r, kinds[0], tuple(t for t in (input, low_t, high_t) if t is not None),
                    saved=(input, low_t, high_t))
         else:
@@ -245,6 +246,8 @@ def _add_product(name: str, kind: Any, input: Tensor, tensor1: Any, tensor2: Any
 
 def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1, out: Tensor | None = None) -> Tensor:
     """``input + value * tensor1 * tensor2``."""
+    if amp.on and (r := amp.run("addcmul", addcmul, input, tensor1, tensor2, value=value, out=out)) is not None:
+        return r
     return _add_product("addcmul", AddcmulBackward0, input, tensor1, tensor2, value, out)
 
 
@@ -252,6 +255,8 @@ def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1, 
     """``input + value * tensor1 / tensor2``.
 
     Raises RuntimeError when both tensors are integers."""
+    if amp.on and (r := amp.run("addcdiv", addcdiv, input, tensor1, tensor2, value=value, out=out)) is not None:
+        return r
     return _add_product("addcdiv", AddcdivBackward0, input, tensor1, tensor2, value, out)
 
 

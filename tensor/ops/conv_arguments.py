@@ -25,11 +25,12 @@ C_NAMES = {
 
 
 class Setting(NamedTuple):
-    """How a convolution moves over its input: two dimensions, ``padding`` is (top, bottom, left, right)."""
+    """How a convolution moves over its input: two dimensions or three, ``padding`` is (top, bottom, left, right),
+    with (front, back) before them."""
 
-    stride: tuple[int, int]
-    padding: tuple[int, int, int, int]
-    dilation: tuple[int, int]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
     groups: int
 
 
@@ -154,15 +155,15 @@ def check_shapes(
     check_dtypes(input, weight, bias, groups)
 
 
-def check_bias(bias: Tensor | None, w: list[int], channels: int) -> None:
+def check_bias(bias: Tensor | None, w: list[int], channels: int, transposed: str = "") -> None:
     if bias is not None and bias._a.shape != (channels,):
         raise RuntimeError(
-            f"Given weight of size {w}, expected bias to be 1-dimensional with {channels} elements, but "
+            f"Given {transposed}weight of size {w}, expected bias to be 1-dimensional with {channels} elements, but "
             f"got bias of size {list(bias._a.shape)} instead"
         )
 
 
-def check_dtypes(input: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> None:
+def check_dtypes(input: Tensor, weight: Tensor, bias: Tensor | None, groups: int, transposed: bool = False) -> None:
     a, w = input._a, weight._a
     x_type, w_type = from_numpy_dtype(a.dtype), from_numpy_dtype(w.dtype)
     if bias is not None and bias._a.dtype != a.dtype:
@@ -185,7 +186,11 @@ def check_dtypes(input: Tensor, weight: Tensor, bias: Tensor | None, groups: int
             )
         raise RuntimeError(f"expected scalar type {x_type.title} but found {w_type.title}")
     if x_type.name == "bool":
-        raise NotImplementedError("\"slow_conv2d_cpu\" not implemented for 'Bool'")
+        solid = w.ndim == 5
+        name = f"slow_conv_transpose{3 if solid else 2}d_out_cpu" if transposed else (
+            "compute_columns3d" if solid else "slow_conv2d_cpu"
+        )
+        raise NotImplementedError(f"\"{name}\" not implemented for 'Bool'")
     if a.dtype.kind == "c" and mode.enabled and (input._rg or weight._rg):
         raise NotImplementedError("convolution: gradients of complex tensors are not implemented")
 
@@ -216,6 +221,7 @@ def setting_of(
 
 
 def make_setting(dims: int, stride: Any, before: Any, after: Any, dilation: Any, groups: int) -> Setting:
+    padding = tuple([n for pair in zip(before, after, strict=True) for n in pair])
     if dims == 1:
-        return Setting((1, *stride), (0, 0, *before, *after), (1, *dilation), groups)
-    return Setting(stride, (before[0], after[0], before[1], after[1]), dilation, groups)
+        return Setting((1, *stride), (0, 0, *padding), (1, *dilation), groups)
+    return Setting(stride, padding, dilation, groups)

@@ -58,12 +58,13 @@ class _Entry:
 _entries: dict[int, _Entry] = {}
 
 
-def ready(weight: Tensor, bias: Tensor | None, bn: Any, groups: int) -> tuple[Any, Any]:
+def ready(weight: Tensor, bias: Tensor | None, bn: Any, groups: int, dtype: Any = None) -> tuple[Any, Any]:
     """(weight for the convolution kernel, bias array or None), with a batch norm folded in.
 
-    ``bn``: None or (weight, bias, mean, var, eps), the first two may be None."""
+    ``bn``: None or (weight, bias, mean, var, eps), the first two may be None. ``dtype``: the (NumPy) dtype of the
+    convolution, if it is not the weight's."""
     sources = [t for t in (weight, bias, *(bn[:4] if bn is not None else ())) if t is not None]
-    key = (groups, None if bn is None else bn[4], tuple([id(t) for t in sources]))
+    key = (groups, dtype, None if bn is None else bn[4], tuple([id(t) for t in sources]))
     entry = _entries.get(id(weight))
     if entry is not None and entry.weight() is weight and entry.key == key:
         if all([s.holds(t) for s, t in zip(entry.states, sources, strict=True)]):
@@ -71,7 +72,11 @@ def ready(weight: Tensor, bias: Tensor | None, bn: Any, groups: int) -> tuple[An
     number = id(weight)
     states = [_State(t) for t in sources]
     norm = None if bn is None else (*[_array(t) for t in bn[:4]], bn[4])
-    prepared, b = of(weight._a).conv.folded(weight._a, groups, _array(bias), norm)
+    w, b = weight._a, _array(bias)
+    if dtype is not None:
+        w = of(w).pointwise.cast(w, dtype)
+        b = b if b is None or bn is not None else of(b).pointwise.cast(b, dtype)
+    prepared, b = of(w).conv.folded(w, groups, b, norm)
     _entries[number] = _Entry(ref(weight, lambda gone: _entries.pop(number, None)), key, states, prepared, b)
     return prepared, b
 

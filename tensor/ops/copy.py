@@ -126,7 +126,8 @@ def clone(input: Tensor, *, memory_format: memory_format = preserve_format) -> T
 
 def contiguous(input: Tensor, memory_format: memory_format = contiguous_format) -> Tensor:
     """The tensor itself when it is contiguous in the given format, else a copy that is."""
-    if memory_format is channels_last and input._free and is_channels_last(input._a):
+    if input._free and (memory_format is channels_last and is_channels_last(input._a) or
+                        memory_format is channels_last_3d and is_channels_last(input._a, 5)):
         # the layout asked for is the one the kernels chose already
         out = alias(input)
         out._vc.shared = True  # type: ignore[union-attr]

@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tritium.kernels import of
+from tritium.tensor.autocast import amp
 from tritium.tensor.graph import Node, derivative, record, recording, wrap
 from tritium.tensor.layout import is_channels_last
 from tritium.tensor.ops.pointwise import node_kind
 from tritium.tensor.tensor import Tensor
 
+PADDINGS = {"reflect": "reflection_pad", "replicate": "replication_pad"}  # PyTorch's ops
 Amounts = tuple[tuple[int, int], ...]  # (before, after) of each dimension
 
 SUPPORTED = """
@@ -43,6 +45,9 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
     count = len(amounts) // 2
     if count in (1, 2, 3) and input.ndim in (count + 1, count + 2):
         if mode in KINDS:
+            if amp.on and (r := amp.run(PADDINGS.get(mode, mode) + f"{count}d", _gathered, input, mode, amounts,
+                                        count)) is not None:
+                return r
             return _gathered(input, mode, amounts, count)
     elif mode in KINDS:
         raise NotImplementedError(
@@ -62,11 +67,11 @@ def _by_dimension(amounts: list[int], ndim: int) -> Amounts:
 
 def _laid_out(input: Tensor, amounts: Amounts, kernel: Callable[[Any, Amounts], Any]) -> Tensor:
     """A kernel's result in the memory order of the input where that is channels-last, else contiguous."""
-    a = input._a
-    if not is_channels_last(a) or a.flags.c_contiguous:
+    a, n = input._a, input._a.ndim
+    if not is_channels_last(a, max(n, 4)) or a.flags.c_contiguous:
         return wrap(kernel(a, amounts))
-    n, c, h, w = amounts
-    out = wrap(kernel(a.transpose(0, 2, 3, 1), (n, h, w, c)).transpose(0, 3, 1, 2))
+    to = (0, *range(2, n), 1)
+    out = wrap(kernel(a.transpose(to), tuple([amounts[d] for d in to])).transpose(0, n - 1, *range(1, n - 1)))
     if input._free:
         out._free = True
     return out

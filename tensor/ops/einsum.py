@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from tritium.tensor.autocast import amp
 from tritium.tensor.ops import reduce
 from tritium.tensor.ops.matmul import bmm
 from tritium.tensor.tensor import Tensor
@@ -25,6 +26,8 @@ def einsum(equation: Any, *operands: Any) -> Tensor:
     numbers describe: ``einsum(a, [0, 1], b, [1, 2], [0, 2])``.
 
     Raises RuntimeError for an equation that does not fit the operands."""
+    if amp.on and (r := amp.run("einsum", einsum, equation, *operands)) is not None:
+        return r
     if isinstance(equation, str):
         ts = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else list(operands)
     else:

@@ -10,15 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from tritium.kernels import of
+from tritium.kernels import is_host, of
+from tritium.kernels.runtime.state import current
 from tritium.tensor import indexing
+from tritium.tensor.autocast import amp
+from tritium.tensor.grad_mode import mode
 from tritium.tensor.graph import derivative, record, recording, wrap
 from tritium.tensor.layout import broadcast_shapes, wrap_dim
 from tritium.tensor.ops import scatter as scatters
 from tritium.tensor.ops.arguments import check_tensor, fill_value
 from tritium.tensor.ops.scatter import (  # noqa: F401  (one family: the methods are attached from here)
     changed,
+    checked,
     done,
+    first_outside,
     fit,
     gather,
     scatter,
@@ -51,6 +56,7 @@ def _narrow_index(index: Any) -> bool:
 # --- slices by number ---------------------------------------------------------------------------
 
 @derivative
+@checked
 def IndexSelectBackward0(node: Any, grad: Tensor) -> Tensor:
     (index,) = node.unpack()
     d, shape = node.ctx
@@ -75,7 +81,7 @@ def index_select(input: Tensor, dim: int, index: Tensor, *, out: Tensor | None =
     if i.size and size == 0:
         raise RuntimeError("index_select(): self indexing axis dim should be positive")
     k = of(a).index
-    if k.first_outside(i, 0, size) is not None:
+    if first_outside(i, 0, size) is not None:
         raise IndexError("index out of range in self")
     r = wrap(k.index_select(a, d, i))
     if recording(input):
@@ -84,6 +90,7 @@ def index_select(input: Tensor, dim: int, index: Tensor, *, out: Tensor | None =
 
 
 @derivative
+@checked
 def IndexAddBackward0(node: Any, grad: Tensor) -> Any:
     (index,) = node.unpack()
     d, shape, alpha = node.ctx
@@ -115,7 +122,7 @@ def _index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, alpha: An
                            f"self.shape = {list(a.shape)} source.shape = {list(s.shape)}")
     k = of(a).index
     size = a.shape[d] if a.ndim else 1
-    bad = k.first_outside(i, 0, size)
+    bad = first_outside(i, 0, size)
     if bad is not None:
         raise RuntimeError(f"index {bad} is out of bounds for dimension {d} with size {size}")
     plain = type(alpha) is int and alpha == 1
@@ -139,6 +146,7 @@ def index_add_(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha:
 
 
 @derivative
+@checked
 def IndexCopyBackward0(node: Any, grad: Tensor) -> Any:
     (index,) = node.unpack()
     d, shape = node.ctx
@@ -174,7 +182,7 @@ def _index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor, here: bo
         raise IndexError(f"index_copy_(): Number of indices ({i.size}) should be equal to source.size(dim) ({length})")
     k = of(a).index
     size = a.shape[d] if a.ndim else 1
-    bad = k.first_outside(i, 0, size)
+    bad = first_outside(i, 0, size)
     if bad is not None:
         raise IndexError(f"index_copy_(): index {bad} is out of bounds for dimension {d} with size {size}")
     return changed(input, here, lambda out: k.index_copy_into(out, d, i, s), IndexCopyBackward0, (input, source),
@@ -185,6 +193,8 @@ def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor, *, out: T
     """Slices of ``source`` written over the slices of ``input`` with these numbers along ``dim``.
 
     Raises RuntimeError or IndexError when the index or the source does not fit."""
+    if amp.on and (r := amp.run("index_copy", index_copy, input, dim, index, source, out=out)) is not None:
+        return r
     return done("index_copy", _index_copy(input, dim, index, source, False), out, input, source)
 
 
@@ -194,12 +204,14 @@ def index_copy_(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tenso
 
 
 @derivative
+@checked
 def IndexFillBackward0(node: Any, grad: Tensor) -> Any:
     (index,) = node.unpack()
     return index_fill(grad, node.ctx, index, 0)
 
 
 @derivative
+@checked
 def IndexFillBackward1(node: Any, grad: Tensor) -> Any:
     (index,) = node.unpack()
     return (index_fill(grad, node.ctx, index, 0) if node.needs[0] else None,
@@ -220,10 +232,10 @@ def _index_fill(input: Tensor, dim: int, index: Tensor, value: Any, here: bool) 
         raise RuntimeError("Index has to be a vector/scalar")
     size = a.shape[d] if a.ndim else 1
     k = of(a).index
-    bad = k.first_outside(i, -size, size)
+    bad = first_outside(i, -size, size)
     if bad is not None:
         raise IndexError(f"index {bad} is out of bounds for dimension {d} with size {size}")
-    if k.first_outside(i, 0, size) is not None:
+    if i.size and size and not mode.checked and (not is_host(i) or first_outside(i, 0, size) is not None):
         index = index.remainder(size)
         i = index._a
     v = fill_value(value._a.item() if tensor else value, a.dtype)
@@ -274,6 +286,8 @@ def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = Fa
     """A copy with ``values`` written (or added) at a tuple of index tensors, as in ``x[indices] = values``.
 
     Raises RuntimeError for values of another dtype or shape, IndexError for indices out of range."""
+    if amp.on and (r := amp.run("index_put", index_put, input, indices, values, accumulate)) is not None:
+        return r
     return _index_put(input, indices, values, accumulate, False)
 
 
@@ -422,13 +436,14 @@ def _flat_positions(name: str, input: Tensor, index: Tensor) -> Any:
     if i.size and not size:
         raise IndexError("take(): tried to take from an empty tensor" if name == "take" else
                          "put_(): tried to put elements into an empty tensor")
-    bad = of(i).index.first_outside(i, -size, size)
+    bad = first_outside(i, -size, size)
     if bad is not None:
         raise IndexError(f"out of range: tried to access index {bad} on a tensor of {size} elements.")
     return i
 
 
 @derivative
+@checked
 def TakeBackward0(node: Any, grad: Tensor) -> Tensor:
     (index,) = node.unpack()
     return put(grad.new_zeros(node.ctx), index, grad, True)
@@ -447,6 +462,7 @@ def take(input: Tensor, index: Tensor, *, out: Tensor | None = None) -> Tensor:
 
 
 @derivative
+@checked
 def PutBackward0(node: Any, grad: Tensor) -> Any:
     (index,) = node.unpack()
     shape, accumulate = node.ctx
@@ -510,7 +526,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
         raise RuntimeError("one_hot is only applicable to index tensor of type LongTensor.")
     if a.size == 0 and num_classes <= 0:
         raise RuntimeError("Can not infer total number of classes from empty tensor.")
-    if a.size:
+    if a.size and (num_classes < 0 or current.capture is None):  # in the capture of a graph nobody can look
         k, every = of(a).reduce, tuple(range(a.ndim))
         if int(k.amin(a, every, False)) < 0:
             raise RuntimeError("Class values must be non-negative.")

@@ -5,6 +5,7 @@ from typing import Any
 
 from tritium.kernels import of
 from tritium.tensor import dtype as dtypes
+from tritium.tensor.autocast import LISTED, amp, outside
 from tritium.tensor.dtype import can_cast, from_numpy_dtype
 from tritium.tensor.grad_mode import mode
 from tritium.tensor.graph import bump, check_inplace, finish_inplace
@@ -18,11 +19,12 @@ def inplace(op: Any, name: str) -> Any:
     """The in-place form of an op: its result is written into the first argument, which is returned.
 
     Raises RuntimeError for a leaf that requires grad, a result dtype that does not fit or a result of another shape."""
+    listed = op.__name__ in LISTED
 
     def op_(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         check_inplace(input)
         try:
-            result = op(input, *args, **kwargs)
+            result = outside(op, input, *args, **kwargs) if listed and amp.on else op(input, *args, **kwargs)
         except RuntimeError:
             _check_fit(input, args)
             raise

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tritium.kernels import of
+from tritium.tensor.autocast import amp
 from tritium.tensor.graph import derivative, record, recording, wrap
 from tritium.tensor.layout import is_channels_last, wrap_dim
 from tritium.tensor.ops.out import write_out
@@ -58,6 +59,8 @@ def cat(tensors: Any, dim: int = 0, *, axis: int | None = None, out: Tensor | No
     nothing.
 
     Raises RuntimeError when the shapes do not fit, ValueError for an empty list."""
+    if amp.on and (r := amp.run("cat", cat, tensors, dim, axis=axis, out=out)) is not None:
+        return r
     ts = _listed("cat", tensors)
     if not ts:
         raise ValueError("torch.cat(): expected a non-empty list of Tensors")
@@ -101,6 +104,8 @@ def stack(tensors: Any, dim: int = 0, *, out: Tensor | None = None) -> Tensor:
     """Tensors of one shape joined along a new dimension.
 
     Raises RuntimeError when the shapes differ, or for an empty list."""
+    if amp.on and (r := amp.run("stack", stack, tensors, dim, out=out)) is not None:
+        return r
     ts = _listed("stack", tensors)
     if not ts:
         raise RuntimeError("stack expects a non-empty TensorList")

@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 from tritium.kernels import of
+from tritium.tensor.autocast import amp
 from tritium.tensor.dtype import from_numpy_dtype
 from tritium.tensor.graph import derivative, record, recording, wrap
 from tritium.tensor.layout import broadcast_shapes, wrap_dim
@@ -51,13 +52,26 @@ def T(x: Tensor) -> Tensor:
 @derivative
 def MmBackward0(node: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
     a, b = node.unpack()
-    return (mm(grad, T(b)) if node.needs[0] else None, mm(T(a), grad) if node.needs[1] else None)
+    return (mm(grad, T(b)) if node.needs[0] else None,
+            _second(a, grad, node.ctx, mm) if node.needs[1] else None)
+
+
+def _turned(b: Any) -> bool:
+    """Whether a matrix lies in memory column by column, as the transposed weight of a linear layer does."""
+    return b.flags.f_contiguous and not b.flags.c_contiguous
+
+
+def _second(a: Tensor, grad: Tensor, turned: bool, product: Any) -> Tensor:
+    """The gradient of the second factor, laid out as that is."""
+    return T(product(T(grad), a)) if turned else product(T(a), grad)
 
 
 def mm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The product of two matrices, (n, m) and (m, p).
 
     Raises RuntimeError for other shapes or different dtypes."""
+    if amp.on and (r := amp.run("mm", mm, input, mat2, out=out)) is not None:
+        return r
     _tensors("mm", input, mat2)
     a, b = input._a, mat2._a
     if a.ndim != 2:
@@ -72,7 +86,8 @@ def mm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
         raise not_implemented("addmm_impl_cpu_", a.dtype)
     r = wrap(of(a).matmul.matmul(a, b))
     if recording(input, mat2):
-        record(r, MmBackward0, (input, mat2), saved=(input if mat2._rg else None, mat2 if input._rg else None))
+        record(r, MmBackward0, (input, mat2), saved=(input if mat2._rg else None, mat2 if input._rg else None),
+               ctx=_turned(b))
     return r if out is None else write_out("mm", out, r, input, mat2, same_dtype=True)
 
 
@@ -86,6 +101,8 @@ def bmm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The products of two batches of matrices, (b, n, m) and (b, m, p).
 
     Raises RuntimeError for other shapes or different dtypes."""
+    if amp.on and (r := amp.run("bmm", bmm, input, mat2, out=out)) is not None:
+        return r
     _tensors("bmm", input, mat2)
     a, b = input._a, mat2._a
     if a.ndim != 3:
@@ -114,6 +131,8 @@ def mv(input: Tensor, vec: Tensor, *, out: Tensor | None = None) -> Tensor:
     """A matrix (n, m) times a vector (m).
 
     Raises RuntimeError for other shapes or different dtypes."""
+    if amp.on and (r := amp.run("mv", mv, input, vec, out=out)) is not None:
+        return r
     a, v = input._a, vec._a
     if a.ndim != 2 or v.ndim != 1:
         raise RuntimeError(f"vector + matrix @ vector expected, got 1, {a.ndim}, {v.ndim}")
@@ -139,6 +158,8 @@ def dot(input: Tensor, tensor: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The product of two vectors.
 
     Raises RuntimeError for other shapes or different dtypes."""
+    if amp.on and (r := amp.run("dot", dot, input, tensor, out=out)) is not None:
+        return r
     a, b = input._a, tensor._a
     if a.ndim != 1 or b.ndim != 1:
         raise RuntimeError(f"1D tensors expected, but got {a.ndim}D and {b.ndim}D tensors")
@@ -192,6 +213,8 @@ def matmul(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor
 
     Raises RuntimeError when the shapes do not fit, or for different dtypes.
     https://docs.pytorch.org/docs/stable/generated/torch.matmul.html"""
+    if amp.on and (r := amp.run("matmul", matmul, input, other, out=out)) is not None:
+        return r
     _tensors("matmul", input, other)
     r = _matmul(input, other)
     return r if out is None else write_out("matmul", out, r, input, other)
@@ -269,10 +292,11 @@ def _row(x: Tensor) -> Tensor:
 
 def _add_backward(node: Any, grad: Tensor, product: Any) -> tuple[Tensor | None, ...]:
     a, b = node.unpack()
-    beta, alpha = node.ctx
+    beta, alpha, turned = node.ctx
     g = grad if alpha == 1 else grad * alpha
     return ((grad if beta == 1 else grad * beta) if node.needs[0] else None,
-            product(g, T(b)) if node.needs[1] else None, product(T(a), g) if node.needs[2] else None)
+            product(g, T(b)) if node.needs[1] else None,
+            _second(a, g, turned, product) if node.needs[2] else None)
 
 
 @derivative
@@ -295,6 +319,8 @@ def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: An
     """``beta * input + alpha * (mat1 @ mat2)``; ``input`` broadcasts to (n, p).
 
     Raises RuntimeError when the shapes do not fit, or for different dtypes."""
+    if amp.on and (r := amp.run("addmm", addmm, input, mat1, mat2, beta=beta, alpha=alpha, out=out)) is not None:
+        return r
     a, b, c = mat1._a, mat2._a, input._a
     if a.ndim != 2 or b.ndim != 2:
         raise RuntimeError(f"{'mat1' if a.ndim != 2 else 'mat2'} must be a matrix, got "
@@ -312,7 +338,7 @@ def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: An
     r = wrap(of(a).matmul.addmm(c, a, b, beta, alpha))
     if recording(input, mat1, mat2):
         record(r, AddmmBackward0, (input, mat1, mat2), saved=(mat1 if mat2._rg else None, mat2 if mat1._rg else None),
-               ctx=(beta, alpha))
+               ctx=(beta, alpha, _turned(b)))
     return r if out is None else write_out("addmm", out, r, input, mat1, mat2, same_dtype=True)
 
 
@@ -335,6 +361,9 @@ def _fits(input: Tensor, target: tuple[int, ...]) -> None:
 def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1,
             out: Tensor | None = None) -> Tensor:
     """``beta * input + alpha * bmm(batch1, batch2)``; ``input`` broadcasts to (b, n, p)."""
+    if amp.on and (r := amp.run("baddbmm", baddbmm, input, batch1, batch2, beta=beta, alpha=alpha,
+                                out=out)) is not None:
+        return r
     a, b = batch1._a, batch2._a
     if a.ndim != 3 or b.ndim != 3:
         raise RuntimeError(f"{'batch1' if a.ndim != 3 else 'batch2'} must be a 3D tensor")
@@ -347,12 +376,14 @@ def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alp
     r = wrap(of(a).matmul.addmm(input._a, a, b, beta, alpha))
     if recording(input, batch1, batch2):
         record(r, BaddbmmBackward0, (input, batch1, batch2),
-               saved=(batch1 if batch2._rg else None, batch2 if batch1._rg else None), ctx=(beta, alpha))
+               saved=(batch1 if batch2._rg else None, batch2 if batch1._rg else None), ctx=(beta, alpha, False))
     return r if out is None else write_out("baddbmm", out, r, input, batch1, batch2, same_dtype=True)
 
 
 def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """``beta * input + alpha * sum over the batch of (batch1 @ batch2)``."""
+    if amp.on and (r := amp.run("addbmm", addbmm, input, batch1, batch2, beta=beta, alpha=alpha)) is not None:
+        return r
     product = bmm(batch1, batch2).sum(0)
     return (input if beta == 1 else input * beta) + (product if alpha == 1 else product * alpha)
 
@@ -361,6 +392,8 @@ def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: Any = 1, alpha: Any 
     """``beta * input + alpha * (mat @ vec)``.
 
     Raises RuntimeError when the shapes do not fit."""
+    if amp.on and (r := amp.run("addmv", addmv, input, mat, vec, beta=beta, alpha=alpha)) is not None:
+        return r
     a, v, c = mat._a, vec._a, input._a
     if a.ndim == 2 and v.ndim == 1 and (a.shape[1] != v.shape[0] or (c.ndim and c.shape not in ((1,), a.shape[:1]))):
         raise RuntimeError(f"size mismatch, got input ({c.size}), mat ({a.shape[0]}x{a.shape[1]}), vec ({v.shape[0]})")
@@ -371,6 +404,8 @@ def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: Any = 1, alpha: Any 
 
 def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """``beta * input + alpha * outer(vec1, vec2)``."""
+    if amp.on and (r := amp.run("addr", addr, input, vec1, vec2, beta=beta, alpha=alpha)) is not None:
+        return r
     product = outer(vec1, vec2)
     product = product if alpha == 1 else product * alpha
     return product if beta == 0 else (input if beta == 1 else input * beta) + product
@@ -380,6 +415,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``input @ weight.T + bias``: (*, in_features) with a weight of (out_features, in_features) to (*, out_features).
 
     Raises RuntimeError when the sizes do not fit, or for different dtypes."""
+    if amp.on and (r := amp.run("linear", linear, input, weight, bias)) is not None:
+        return r
     _tensors("linear", input, weight)
     if not weight._a.ndim or not input._a.ndim:
         raise RuntimeError(f"both arguments to linear need to be at least 1D, but they are {input._a.ndim}D and "
@@ -406,6 +443,8 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: Tensor | None = None) ->
     """The product summed over the last ``dims`` of ``a`` and the first of ``b``, or over two lists of dimensions.
 
     Raises RuntimeError when the sizes do not fit."""
+    if amp.on and (r := amp.run("tensordot", tensordot, a, b, dims, out=out)) is not None:
+        return r
     if isinstance(dims, Tensor):
         dims = dims.tolist()
     if isinstance(dims, int):
@@ -418,6 +457,8 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: Tensor | None = None) ->
         da, db = ([d] if isinstance(d, int) else list(d) for d in dims)
     if len(da) != len(db):
         raise RuntimeError("both dimension lists should have same length")
+    if a._a.dtype != b._a.dtype:
+        raise RuntimeError("both inputs should have same dtype")
     for x, dims in ((a, da), (b, db)):
         for d in dims:
             x.size(d)  # raises for a dimension that is not there
@@ -437,6 +478,8 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: Tensor | None = None) ->
 
 def chain_matmul(*matrices: Tensor) -> Tensor:
     """The product of several matrices (or of a list of them)."""
+    if amp.on and (r := amp.run("chain_matmul", chain_matmul, *matrices)) is not None:
+        return r
     if len(matrices) == 1 and isinstance(matrices[0], (list, tuple)):
         matrices = tuple(matrices[0])
     r = matrices[0]

@@ -1,4 +1,4 @@
-"""Normalization: batch, layer, group, instance and root-mean-square norm.
+"""Normalization over channels: batch norm, with what may follow it, and instance norm. Norms of rows: ``norm_rows``.
 
 An ordinary backward is one fused kernel. A backward that is itself recorded (create_graph) computes the same derivative
 from differentiable ops, so derivatives of every order exist.
@@ -11,14 +11,24 @@ from math import prod
 from typing import Any
 
 from tritium.kernels import of
-from tritium.tensor.dtype import finfo, float32, from_numpy_dtype
 from tritium.tensor.grad_mode import mode
-from tritium.tensor.graph import derivative, memory_of, record, recording, wrap
+from tritium.tensor.graph import Node, bump, derivative, memory_of, record, recording, wrap
 from tritium.tensor.layout import is_channels_last
 from tritium.tensor.ops.arguments import check_tensor, not_implemented
+from tritium.tensor.ops.choice import where
+from tritium.tensor.ops.norm_rows import (
+    NativeGroupNormBackward0,
+    array_of,
+    check_mixed,
+    grouped,
+    nothing,
+    wide,
+)
+from tritium.tensor.ops.norm_rows import group_norm as group_norm
+from tritium.tensor.ops.norm_rows import layer_norm as layer_norm
+from tritium.tensor.ops.norm_rows import rms_norm as rms_norm
+from tritium.tensor.ops.pointwise_rules import node_kind
 from tritium.tensor.tensor import Tensor
-
-_Nothing = wrap(None)  # an input that is absent: asks for no gradient
 
 
 def _channels_last_result(array: Any, like: Tensor) -> Tensor:
@@ -29,42 +39,71 @@ def _channels_last_result(array: Any, like: Tensor) -> Tensor:
     return out
 
 
-def _array(t: Tensor | None) -> Any:
-    return None if t is None else t._a
-
-
-def _wide(t: Tensor) -> Tensor:
-    """16-bit floats as float32."""
-    return t.to(float32) if t._a.itemsize == 2 else t
-
-
 # --------------------------------------------------------------------------------------------------- batch norm
 
 
-@derivative
-def NativeBatchNormBackward0(node: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    x, weight, running_mean, running_var = node.unpack()
-    training, eps, mean, invstd = node.ctx
+def _backward(node: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    """Of ``activation(batch norm + residual)``: gradients of input, weight, bias and, where there is one, residual."""
+    x, weight, bias, running_mean, running_var, y = node.unpack()
+    training, eps, mean, invstd, activation = node.ctx
     needs = node.needs
+    added = len(needs) == 4 and needs[3]
     if mode.enabled:
-        return _batch_norm_formula(grad, x, weight, running_mean, running_var, training, eps)
-    kernel = of(grad._a).norm
+        return _formula(grad, x, weight, bias, running_mean, running_var, y, training, eps, activation)[: len(needs)]
     if not training:
-        mean = running_mean._a
-        invstd = kernel.affine(mean, running_var._a, None, None, eps)[0]
-    dx, dweight, dbias = kernel.batch_norm_backward(grad._a, x._a, mean, invstd, _array(weight), training, needs[0])
-    return (
+        mean, invstd = running_mean._a, running_var._a
+    dx, dweight, dbias, dresidual = of(grad._a).norm.batch_norm_act_backward(
+        grad._a,
+        x._a,
+        mean,
+        invstd,
+        array_of(weight),
+        training,
+        activation,
+        array_of(bias),
+        array_of(y),
+        None if training else eps,
+        needs[0],
+        needs[1] or needs[2],
+        added and activation is not None,
+    )
+    grads = (
         _channels_last_result(dx, x) if needs[0] else None,
         wrap(dweight) if needs[1] else None,
         wrap(dbias) if needs[2] else None,
     )
+    if len(needs) == 3:
+        return grads
+    return *grads, None if not added else grad if activation is None else _channels_last_result(dresidual, x)
 
 
-def _batch_norm_formula(
-    grad: Tensor, x: Tensor, weight: Tensor | None, running_mean: Any, running_var: Any, training: bool, eps: float
-) -> tuple[Tensor, Tensor, Tensor]:
+@derivative
+def NativeBatchNormBackward0(node: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    return _backward(node, grad)
+
+
+# Named after what comes last.
+_KINDS: dict[str | None, type[Node]] = {
+    None: node_kind("AddBackward0", _backward),
+    "relu": node_kind("ReluBackward0", _backward),
+    "relu6": node_kind("HardtanhBackward0", _backward),
+}
+
+
+def _formula(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Any,
+    running_var: Any,
+    y: Tensor | None,
+    training: bool,
+    eps: float,
+    activation: str | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The derivative made of differentiable ops."""
-    dt, x, grad = x.dtype, _wide(x), _wide(grad)
+    dt, x, grad = x.dtype, wide(x), wide(grad)
     dims = (0, *range(2, x.ndim))
     shape = (1, x._a.shape[1]) + (1,) * (x.ndim - 2)
     if training:
@@ -74,14 +113,22 @@ def _batch_norm_formula(
         centred, var = x - running_mean.reshape(shape), running_var.reshape(shape)
     invstd = (var + eps).rsqrt()
     h = centred * invstd
-    dbias, dweight = grad.sum(dims, True), (grad * h).sum(dims, True)
     k = invstd if weight is None else invstd * weight.reshape(shape)
+    if activation is not None:
+        if y is None:
+            y = (centred * k).detach()
+            y = y if bias is None else y + bias.detach().reshape(shape)
+        else:
+            y = wide(y.detach())
+        stopped = y <= 0 if activation == "relu" else (y <= 0).logical_or(y >= 6)
+        grad = where(stopped, 0.0, grad)
+    dbias, dweight = grad.sum(dims, True), (grad * h).sum(dims, True)
     if training:
         count = max(x.numel() // max(x._a.shape[1], 1), 1)
         dx = k * (grad - dbias / count - h * (dweight / count))
     else:
         dx = k * grad
-    return dx.to(dt), dweight.flatten(), dbias.flatten()
+    return dx.to(dt), dweight.flatten(), dbias.flatten(), grad.to(dt)
 
 
 def batch_norm(
@@ -100,6 +147,26 @@ def batch_norm(
 
     Raises ValueError when there is one value a channel to train on, RuntimeError for sizes or dtypes that do not fit.
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.batch_norm.html"""
+    return batch_norm_act(input, running_mean, running_var, weight, bias, training, momentum, eps)
+
+
+def batch_norm_act(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    counter: Tensor | None = None,
+    residual: Tensor | None = None,
+    activation: str | None = None,
+) -> Tensor:
+    """``activation(batch_norm(input, ...) + residual)`` as one operation, equal to the separate ones within rounding.
+
+    ``residual``: of the input's shape and dtype; ``activation``: None, "relu" or "relu6"; ``counter``: an int64 tensor
+    of one element on the input's device, which goes up by one. Errors are those of ``batch_norm``."""
     check_tensor("batch_norm", "input", 1, input)
     a = input._a
     if training:
@@ -113,25 +180,43 @@ def batch_norm(
             raise RuntimeError(f"{name} should contain {channels} elements not {t._a.size}")
     if a.dtype.kind in "biuc":
         raise not_implemented("batch_norm", a.dtype)
-    _check_mixed(a.dtype, weight, bias, running_mean, running_var)
-    kernel = of(a).norm
+    check_mixed(a.dtype, weight, bias, running_mean, running_var)
+    kernel, w, b, r = of(a).norm, array_of(weight), array_of(bias), array_of(residual)
     mean = invstd = None
     if training and a.size:
         y, mean, invstd, _ = kernel.batch_norm_train(
-            a, _array(weight), _array(bias), eps, _array(running_mean), _array(running_var), momentum
+            a, w, b, eps, array_of(running_mean), array_of(running_var), momentum, array_of(counter), r, activation
         )
         for t in (running_mean, running_var):
             if t is not None:
                 memory_of(t).writes += 1  # PyTorch does not count this as a new version
+        if counter is not None:
+            bump(counter)
     elif training:
         y = a.copy()
+        if counter is not None:
+            counter.add_(1)
     else:
-        y = kernel.batch_norm_eval(a, running_mean._a, running_var._a, _array(weight), _array(bias), eps)  # type: ignore[union-attr]
+        y = kernel.batch_norm_eval(a, running_mean._a, running_var._a, w, b, eps, r, activation)  # type: ignore[union-attr]
     out = _channels_last_result(y, input)
-    if recording(*[t for t in (input, weight, bias) if t is not None]):
-        saved = (input, weight, *((None, None) if training else (running_mean, running_var)))
-        inputs = (input, _Nothing if weight is None else weight, _Nothing if bias is None else bias)
-        record(out, NativeBatchNormBackward0, inputs, saved, (training, eps, mean, invstd))
+    if recording(*[t for t in (input, weight, bias, residual) if t is not None]):
+        inputs: tuple[Tensor, ...] = (
+            input,
+            nothing if weight is None else weight,
+            nothing if bias is None else bias,
+            *(() if residual is None else (residual,)),
+        )
+        plain = residual is None and activation is None
+        told = residual is not None and activation is not None  # the result tells what the activation passes
+        saved = (
+            input,
+            weight,
+            None if plain or told else bias,
+            *((None, None) if training else (running_mean, running_var)),
+            out if told else None,
+        )
+        kind = NativeBatchNormBackward0 if plain else _KINDS[activation]
+        record(out, kind, inputs, saved, (training, eps, mean, invstd, activation))
     return out
 
 
@@ -140,15 +225,6 @@ def _more_than_one(shape: tuple[int, ...]) -> None:
         raise ValueError(
             f"Expected more than 1 value per channel when training, got input size torch.Size({list(shape)})"
         )
-
-
-def _check_mixed(dtype: Any, *parameters: Tensor | None) -> None:
-    kinds = [from_numpy_dtype(t._a.dtype) for t in parameters if t is not None]
-    if kinds and kinds[0].np != dtype:
-        if any(k.name != "float32" for k in kinds):
-            raise RuntimeError("mixed dtype (CPU): expect parameter to have scalar type of Float")
-        if dtype.itemsize != 2:
-            raise RuntimeError("mixed dtype (CPU): all inputs must share same datatype.")
 
 
 def instance_norm(
@@ -161,15 +237,24 @@ def instance_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Each channel of each image of (N, C, *) normalized by itself: a batch norm of N * C channels.
+    """Each channel of each image of (N, C, *) normalized by itself: a group norm of as many groups as channels. With
+    running statistics, which get the means over the images, it is a batch norm of N * C channels.
 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.instance_norm.html"""
-    shape = input._a.shape
+    a = input._a
+    shape = a.shape
     if use_input_stats and prod(shape[2:]) == 1:
         raise ValueError(
             f"Expected more than 1 spatial element when training, got input size torch.Size({list(shape)})"
         )
     N, C = shape[:2]
+    fits = a.size and a.dtype.kind not in "biuc" and all(t is None or t._a.shape == (C,) for t in (weight, bias))
+    if fits and use_input_stats and running_mean is None and running_var is None:
+        return grouped(input, C, weight, bias, eps, _InstanceNorm)
+    if fits and not use_input_stats:
+        out = batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
+        out._free = out._free or not out._a.flags.c_contiguous
+        return out
     means, variances, w, b = (None if t is None else t.repeat(N) for t in (running_mean, running_var, weight, bias))
     rows = input.reshape(1, N * C, *shape[2:])
     out = batch_norm(rows, means, variances, w, b, use_input_stats, momentum, eps)
@@ -179,161 +264,7 @@ def instance_norm(
     return out.view(shape)
 
 
-# --------------------------------------------------------------------------------------------------- layer norm
-
-
-def _shape_arguments(normalized_shape: Any, input: Tensor) -> tuple[int, ...]:
-    if not isinstance(normalized_shape, (tuple, list)):
-        raise TypeError(
-            "layer_norm(): argument 'normalized_shape' (position 2) must be tuple of ints, not "
-            f"{type(normalized_shape).__name__}"
-        )
-    shape = tuple(normalized_shape)
-    if not shape:
-        raise RuntimeError(
-            "Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, "
-            f"but got normalized_shape = {list(shape)}"
-        )
-    if input._a.shape[-len(shape) :] != shape:
-        raise RuntimeError(
-            f"Given normalized_shape={list(shape)}, expected input with shape "
-            f"[{', '.join(['*', *map(str, shape)])}], but got input of size{list(input._a.shape)}"
-        )
-    return shape
-
-
-@derivative
-def NativeLayerNormBackward0(node: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    x, weight = node.unpack()
-    shape, eps, mean, rstd = node.ctx
-    needs = node.needs
-    if mode.enabled:
-        dims = tuple(range(-len(shape), 0))
-        dx, dw, db = _row_formula(_wide(grad), _wide(x), weight, dims, eps, tuple(range(x.ndim - len(shape))))
-        return dx.to(x.dtype), dw, db
-    D = prod(shape)
-    w = None if weight is None else weight._a.reshape(D)
-    rows = x._a.reshape(x._a.size // max(D, 1), D)
-    dx, dw, db = of(grad._a).norm.layer_norm_backward(grad._a.reshape(rows.shape), rows, mean, rstd, w)
-    return (
-        wrap(dx.reshape(x._a.shape)) if needs[0] else None,
-        wrap(dw.reshape(shape)) if needs[1] else None,
-        wrap(db.reshape(shape)) if needs[2] else None,
-    )
-
-
-def _row_formula(grad: Tensor, x: Tensor, weight: Tensor | None, dims: Any, eps: float, outer: Any) -> tuple[Any, ...]:
-    """The derivative of a normalization over ``dims``, made of differentiable ops; parameters lie along the rest."""
-    centred = x - x.mean(dims, True)
-    rstd = ((centred * centred).mean(dims, True) + eps).rsqrt()
-    h = centred * rstd
-    g = grad if weight is None else grad * weight
-    dx = rstd * (g - g.mean(dims, True) - h * (g * h).mean(dims, True))
-    return dx, (grad * h).sum(outer) if outer else grad * h, grad.sum(outer) if outer else grad
-
-
-def layer_norm(
-    input: Tensor,
-    normalized_shape: Any,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: float = 1e-5,
-    cudnn_enable: bool = True,
-) -> Tensor:
-    """The last dimensions, of shape ``normalized_shape``, normalized; weight and bias of that shape.
-
-    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.layer_norm.html"""
-    check_tensor("layer_norm", "input", 1, input)
-    shape = _shape_arguments(normalized_shape, input)
-    for t, name in ((weight, "weight"), (bias, "bias")):
-        if t is not None and t._a.shape != shape:
-            raise RuntimeError(
-                f"Expected {name} to be of same shape as normalized_shape, but got {name} of shape "
-                f"{list(t._a.shape)} and normalized_shape = {list(shape)}"
-            )
-    a = input._a
-    if a.dtype.kind in "biuc":
-        raise not_implemented("LayerNormKernelImpl", a.dtype)
-    _check_mixed(a.dtype, weight, bias)
-    D = prod(shape)
-    w, b = (None if t is None else t._a.reshape(D) for t in (weight, bias))
-    y, mean, rstd = of(a).norm.layer_norm(a.reshape(a.size // max(D, 1), D), w, b, eps)
-    out = wrap(y.reshape(a.shape))
-    if recording(*[t for t in (input, weight, bias) if t is not None]):
-        inputs = (input, _Nothing if weight is None else weight, _Nothing if bias is None else bias)
-        record(out, NativeLayerNormBackward0, inputs, (input, weight), (shape, eps, mean, rstd))
-    return out
-
-
-def rms_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None, eps: float | None = None) -> Tensor:
-    """The last dimensions divided by their root mean square; ``eps`` is the dtype's epsilon if None.
-
-    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.rms_norm.html"""
-    shape = _shape_arguments(normalized_shape, input)
-    x = _wide(input)
-    squares = (x * x).mean(tuple(range(-len(shape), 0)), True)
-    y = (x * (squares + (finfo(input.dtype).eps if eps is None else eps)).rsqrt()).to(input.dtype)
-    return y if weight is None else y * weight
-
-
-# --------------------------------------------------------------------------------------------------- group norm
-
-
-@derivative
-def NativeGroupNormBackward0(node: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    x, weight = node.unpack()
-    groups, eps, mean, rstd = node.ctx
-    needs = node.needs
-    if not mode.enabled:
-        dx, dw, db = of(grad._a).norm.group_norm_backward(grad._a, x._a, groups, mean, rstd, _array(weight))
-        return (wrap(dx) if needs[0] else None, wrap(dw) if needs[1] else None, wrap(db) if needs[2] else None)
-    N, C = x._a.shape[:2]
-    rows = (N, groups, C // groups, -1)
-    w = None if weight is None else weight.reshape(1, groups, C // groups, 1)
-    dx, dweight, dbias = _row_formula(_wide(grad).reshape(rows), _wide(x).reshape(rows), w, (2, 3), eps, (0, 3))
-    return dx.reshape(x._a.shape).to(x.dtype), dweight.flatten(), dbias.flatten()
-
-
-def group_norm(
-    input: Tensor,
-    num_groups: int,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: float = 1e-5,
-    cudnn_enabled: bool = True,
-) -> Tensor:
-    """The channels of each image of (N, C, *) normalized in ``num_groups`` groups; weight and bias (C,).
-
-    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.group_norm.html"""
-    check_tensor("group_norm", "input", 1, input)
-    a = input._a
-    if a.ndim < 2:
-        raise RuntimeError(f"Expected at least 2 dimensions for input tensor but received {a.ndim}")
-    N, C = a.shape[:2]
-    if num_groups <= 0:
-        raise RuntimeError(f"Expected num groups to be greater than 0, got {num_groups}")
-    if C % num_groups:
-        raise RuntimeError(
-            f"Expected number of channels in input to be divisible by num_groups, but got input of shape "
-            f"{list(a.shape)} and num_groups={num_groups}"
-        )
-    if N * (C // num_groups) * prod(a.shape[2:]) == 1:
-        raise ValueError(f"Expected more than 1 value per channel when training, got input size {list(a.shape)}")
-    for t, name in ((weight, "weight"), (bias, "bias")):
-        if t is not None and t._a.shape != (C,):
-            raise RuntimeError(
-                f"Expected {name} to be a vector of size equal to the number of channels in input, but got "
-                f"{name} of shape {list(t._a.shape)} and input of shape {list(a.shape)}"
-            )
-    if a.dtype.kind in "biuc":
-        raise not_implemented("GroupNormKernelImpl", a.dtype)
-    _check_mixed(a.dtype, weight, bias)
-    y, mean, rstd = of(a).norm.group_norm(a, num_groups, _array(weight), _array(bias), eps)
-    out = wrap(y)
-    if recording(*[t for t in (input, weight, bias) if t is not None]):
-        inputs = (input, _Nothing if weight is None else weight, _Nothing if bias is None else bias)
-        record(out, NativeGroupNormBackward0, inputs, (input, weight), (num_groups, eps, mean, rstd))
-    return out
+_InstanceNorm = node_kind("ViewBackward0", NativeGroupNormBackward0.derivative)
 
 
 METHODS: list[str] = []

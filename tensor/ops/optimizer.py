@@ -5,31 +5,55 @@ from collections.abc import Sequence
 from typing import Any
 
 from tritium import kernels
+from tritium.kernels.runtime.graphs import outside as outside  # of the graph that is being captured: for new state
+from tritium.kernels.runtime.state import current
 from tritium.tensor.graph import bump, wrap
 from tritium.tensor.tensor import Tensor
 
 
 def update(kernel: str, params: Sequence[Tensor], grads: Sequence[Tensor],
-           states: Sequence[Sequence[Tensor] | None] = (), numbers: Sequence[Sequence[Any]] = (),
+           states: Sequence[Sequence[Tensor] | None] = (), numbers: Sequence[Sequence[Any] | None] = (),
            **options: Any) -> None:
     """Run one update of ``kernels.optimizer`` over a list of parameters, and count it as an in-place change.
 
     ``kernel`` is the function's name (``"sgd"``, ``"adam"`` ...). ``states`` are its lists of state tensors (each of
     the parameter's shape, or None where the variant has none), ``numbers`` its lists of numbers, one entry per
-    parameter; ``options`` are its keyword arguments. Parameters and states are written, gradients only read.
-    Parameters on several devices are grouped."""
-    sides: dict[int, tuple[Any, list[int]]] = {}
+    parameter: tensors of no dimensions are counted up by the update; ``options`` are its keyword arguments, of which
+    some may be tensors (``lr``, ``grad_scale``, ``found_inf``). Parameters and states are written, gradients only read
+    (unless there is a ``grad_scale``). Parameters on several devices are grouped."""
+    sides: dict[Any, tuple[Any, list[int]]] = {}
     for i, p in enumerate(params):
         side = kernels.of(p._a)
-        sides.setdefault(id(side), (side, []))[1].append(i)
-    for side, members in sides.values():
+        sides.setdefault((id(side), p.device), (side, []))[1].append(i)
+    for (_, device), (side, members) in sides.items():
+        given = {name: _beside(value, device) for name, value in options.items()}
         getattr(side.optimizer, kernel)(
             [params[i]._a for i in members], [grads[i]._a for i in members],
             *[None if state is None else [state[i]._a for i in members] for state in states],
-            *[[values[i] for i in members] for values in numbers], **options)
-    for tensors in (params, *states):
+            *[None if values is None else [_array(values[i]) for i in members] for values in numbers], **given)
+    scaled = (grads,) if options.get("grad_scale") is not None else ()
+    for tensors in (params, *states, *numbers, *scaled):
         for t in tensors or ():
-            bump(t)
+            if isinstance(t, Tensor):
+                bump(t)
+
+
+def is_capturing() -> bool:
+    """Whether this thread captures a graph."""
+    return current.capture is not None
+
+
+def _array(value: Any) -> Any:
+    return value._a if isinstance(value, Tensor) else value
+
+
+def _beside(value: Any, device: Any) -> Any:
+    """An option as the kernels of a device take it: a tensor of one element on the host is a number."""
+    if not isinstance(value, Tensor):
+        return value
+    if value.device.type == "cpu" and device.type != "cpu":
+        return value.item()
+    return (value if value.device == device else value.to(device))._a
 
 
 def count(steps: Sequence[Tensor]) -> list[float]:

@@ -266,14 +266,18 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
     d1, d2 = wrap_dim(dim1, a.ndim), wrap_dim(dim2, a.ndim)
     if d1 == d2:
         raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
-    strides = element_strides(a)
     first, second = (0, offset) if offset >= 0 else (-offset, 0)
     length = max(min(a.shape[d1] - first, a.shape[d2] - second), 0)
     rest = [d for d in range(a.ndim) if d not in (d1, d2)]
-    v = as_strided_array(a, (*[a.shape[d] for d in rest], length),
-                         (*[strides[d] for d in rest], strides[d1] + strides[d2]),
-                         first * strides[d1] + second * strides[d2] if length else 0)
-    return make_view(input, v, DiagonalBackward0, Part(a.shape, lambda index: index.diagonal(offset, d1, d2)))
+    shape = (*[a.shape[d] for d in rest], length)
+
+    def steps(strides: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
+        start = first * strides[d1] + second * strides[d2] if length else 0
+        return (*[strides[d] for d in rest], strides[d1] + strides[d2]), start
+
+    v = as_strided_array(a, shape, *steps(element_strides(a)))
+    own = contiguous_strides(a.shape)  # an expanded tensor has several elements at one address
+    return make_view(input, v, DiagonalBackward0, Part(a.shape, own, shape, *steps(own)))
 
 
 @derivative
@@ -305,5 +309,4 @@ def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
     # the positions in the order of the elements, whatever the strides: an expanded input has several at one address
     own = contiguous_strides(a.shape)
     steps = (*own[:d], own[d] * step, *own[d + 1:], own[d]) if base.ndim else (1,)
-    part = Part(base.shape, lambda index: as_strided_array(index, shape, steps, 0))
-    return make_view(input, v, UnfoldBackward0, part)
+    return make_view(input, v, UnfoldBackward0, Part(base.shape, contiguous_strides(base.shape), shape, steps, 0))

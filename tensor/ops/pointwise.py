@@ -14,6 +14,7 @@ import numpy as np
 
 from tritium.kernels import of
 from tritium.tensor import dtype as dtypes
+from tritium.tensor.autocast import amp
 from tritium.tensor.dtype import from_numpy_dtype
 from tritium.tensor.grad_mode import mode
 from tritium.tensor.graph import derivative, record, recording, wrap
@@ -192,8 +193,18 @@ def _over_square(g: Tensor, x: Any, a: Any, b: Any) -> Tensor:
     return g * where(eq(square, 0), 0.0, x / square)
 
 
-atan2 = arctan2 = binary_op("atan2", "float", lambda g, a, b, r: _over_square(g, b, a, b),
-                            lambda g, a, b, r: _over_square(g, -a, a, b), ("ab", "ab"))
+_atan2 = binary_op("atan2", "float", lambda g, a, b, r: _over_square(g, b, a, b),
+                   lambda g, a, b, r: _over_square(g, -a, a, b), ("ab", "ab"))
+
+
+def atan2(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """The angle of the point (``other``, ``input``), in [-pi, pi]."""
+    if amp.on and (r := amp.run("atan2", _atan2, input, other, out=out)) is not None:
+        return r
+    return _atan2(input, other, out=out)
+
+
+arctan2 = atan2
 
 
 def _share(less: Any) -> Any:
@@ -366,6 +377,8 @@ def pow(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tensor:
     """``input ** exponent``; either may be a number.
 
     Raises RuntimeError for integers to a negative power."""
+    if amp.on and (r := amp.run("pow", pow, input, exponent, out=out)) is not None:
+        return r
     if isinstance(exponent, Tensor):
         return (_pow if isinstance(input, Tensor) else _pow_number)(input, exponent, out=out)
     check_tensor("pow", "input", 1, input)

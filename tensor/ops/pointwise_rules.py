@@ -12,6 +12,7 @@ import numpy as np
 
 from tritium.kernels import beside, either, is_array, is_host, of
 from tritium.tensor import dtype as dtypes
+from tritium.tensor.autocast import LISTED, amp
 from tritium.tensor.dtype import from_numpy_dtype
 from tritium.tensor.grad_mode import mode
 from tritium.tensor.graph import Node, record, wrap
@@ -22,6 +23,9 @@ from tritium.tensor.tensor import Tensor, new_tensor
 
 f32, f64, i64 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int64)
 Grad = Callable[..., Any] | None
+# those whose derivative is one kernel, for when it need not be differentiated again
+SLOPES = frozenset("""abs square sqrt rsqrt reciprocal exp2 expm1 log2 log10 log1p sin cos tan asin acos atan sinh cosh
+ tanh asinh acosh atanh sigmoid logit sinc""".split())
 NOTHING = (None, None, None)  # what a node without saved operands unpacks to
 
 
@@ -52,12 +56,22 @@ def unary_op(name: str, kind: str = "float", grad: Grad = None, saves: str = "x"
     ``refuses``: the kinds of NumPy dtypes that PyTorch's op does not take."""
     title = node or "".join(p.capitalize() for p in name.split("_")) + "Backward0"
 
-    def backward(self: Any, g: Tensor) -> Any:
+    def plain(self: Any, g: Tensor) -> Any:
         return grad(g, *self.unpack())  # type: ignore[misc]
 
+    def sloped(self: Any, g: Tensor) -> Any:
+        (s,) = self.unpack()
+        found = slope(name, g, s)
+        return grad(g, s) if found is None else found  # type: ignore[misc]
+
+    backward = sloped if name in SLOPES else plain
+
     cls = node_kind(title, backward)
+    listed = name in LISTED
 
     def op(input: Tensor, *, out: Tensor | None = None) -> Tensor:
+        if listed and amp.on and (r := amp.run(name, op, input, out=out)) is not None:
+            return r
         if not isinstance(input, Tensor):
             raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
         a = input._a
@@ -74,6 +88,14 @@ def unary_op(name: str, kind: str = "float", grad: Grad = None, saves: str = "x"
         return r if out is None else write_out(name, out, r, input)
 
     return _named(op, name, doc)
+
+
+def slope(name: str, g: Tensor, s: Tensor) -> Tensor | None:
+    """``g`` times the derivative by a kernel of its own; None where it has to be recorded, or made of other ops."""
+    a, b = g._a, s._a
+    if (mode.enabled and (g._rg or s._rg)) or a.dtype != b.dtype or a.dtype.kind not in "fV" or type(a) is not type(b):
+        return None
+    return wrap(of(a).slopes.slopes[name](a, b))
 
 
 def _named(op: Any, name: str, doc: str) -> Any:

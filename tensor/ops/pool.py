@@ -14,7 +14,6 @@ from tritium.tensor.graph import Node, derivative, record, recording, wrap
 from tritium.tensor.layout import is_channels_last
 from tritium.tensor.ops.arguments import check_tensor, not_implemented
 from tritium.tensor.ops.pointwise import node_kind
-from tritium.tensor.ops.reduce import MeanBackward1
 from tritium.tensor.tensor import Tensor
 
 Pair = tuple[int, int]
@@ -37,10 +36,14 @@ class Window(NamedTuple):
 
 def _result(array: Any, like: Tensor) -> Tensor:
     """A tensor over a kernel's channels-last result: channels-last to the user if ``like`` is, else of free layout."""
+    return _laid_out(array, not like._free and is_channels_last(like._a))
+
+
+def _laid_out(array: Any, last: bool) -> Tensor:
     if array.flags.c_contiguous:
         return wrap(array.reshape(-1).reshape(array.shape))
     out = wrap(array)
-    out._free = like._free or not is_channels_last(like._a)
+    out._free = not last
     return out
 
 
@@ -252,9 +255,15 @@ def _one(name: str, value: Any) -> int:
 def AvgPool2DBackward0(node: Any, grad: Tensor) -> Tensor:
     (x,) = node.unpack()
     window, options = node.ctx
-    out = _result(of(grad._a).pool.avg_pool2d_backward(grad._a, window.size, *window.taps[:3], *options), x)
+    return avg_pool_backward(grad, window, options, x)
+
+
+def avg_pool_backward(grad: Tensor, window: Window, options: Any, like: Tensor | None = None) -> Tensor:
+    """The gradient of x from that of its averages, laid out as ``like``."""
+    dx = of(grad._a).pool.avg_pool2d_backward(grad._a, window.size, *window.taps[:3], *options)
+    out = _result(dx, grad if like is None else like)
     if recording(grad):
-        record(out, _AvgPoolBackward, (grad,), (grad,), node.ctx)
+        record(out, _AvgPoolBackward, (grad,), (grad,), (window, options))
     return out
 
 
@@ -337,6 +346,18 @@ def _adaptive_backward_backward(node: Any, grad: Tensor) -> Tensor:
 _AdaptiveAvgPoolBackward: type[Node] = node_kind("AdaptiveAvgPool2DBackwardBackward0", _adaptive_backward_backward)
 
 
+def _mean_backward(node: Any, grad: Tensor) -> Tensor:
+    """Of the mean of each image: in one launch, laid out as the images are."""
+    size, last, free = node.ctx
+    out = _laid_out(of(grad._a).pool.adaptive_avg_pool2d_backward(grad._a, size, last), last and not free)
+    if recording(grad):
+        record(out, _AdaptiveAvgPoolBackward, (grad,), (grad,))
+    return out
+
+
+_Mean: type[Node] = node_kind("MeanBackward1", _mean_backward)
+
+
 def _adaptive_avg_pool(x: Tensor, size: Pair) -> Tensor:
     out = _result(of(x._a).pool.adaptive_avg_pool2d(x._a, size), x)
     if recording(x):
@@ -387,7 +408,8 @@ def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
         if not shape[2] * shape[3]:
             return input.mean((-1, -2), True)
         out = _result(of(input._a).pool.adaptive_avg_pool2d(input._a, size), input)
-        return record(out, MeanBackward1, (input,), ctx=(shape, (2, 3), True)) if recording(input) else out
+        ctx = (shape[2:], is_channels_last(input._a), input._free)
+        return record(out, _Mean, (input,), ctx=ctx) if recording(input) else out
     x = _batched(input)
     out = _adaptive_avg_pool(x, size)
     return out if x is input else out.squeeze(0)
@@ -416,7 +438,7 @@ def AdaptiveMaxPool2DBackward0(node: Any, grad: Tensor, *indices: Any) -> Tensor
 
 
 def _index_scatter(dy: Tensor, indices: Any, size: Pair) -> Tensor:
-    out = wrap(of(dy._a).pool.index_scatter(dy._a, indices, size))
+    out = _result(of(dy._a).pool.index_scatter(dy._a, indices, size), dy)
     if recording(dy):
         record(out, _AdaptiveMaxPoolBackward, (dy,), ctx=(indices, size))
     return out
@@ -445,7 +467,7 @@ def adaptive_max_pool2d(input: Tensor, output_size: Any, return_indices: bool = 
     if input._a.dtype.kind in "biuc":
         raise not_implemented("adaptive_max_pool2d", input._a.dtype)
     x = _batched(input)
-    values, places = (wrap(a) for a in of(x._a).pool.adaptive_max_pool2d(x._a, size))
+    values, places = (_result(a, x) for a in of(x._a).pool.adaptive_max_pool2d(x._a, size))
     if recording(x):
         outs = (values, places) if return_indices else values
         record(outs, AdaptiveMaxPool2DBackward0, (x,), (x,), places._a)

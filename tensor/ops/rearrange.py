@@ -4,13 +4,12 @@ https://docs.pytorch.org/docs/stable/torch.html#indexing-slicing-joining-mutatin
 """
 from __future__ import annotations
 
-from itertools import combinations as index_combinations
-from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
 
-from tritium.kernels import beside, of, on, on_host
+from tritium.kernels import beside, of, on
+from tritium.tensor.autocast import amp
 from tritium.tensor.device import as_available
 from tritium.tensor.dtype import as_dtype
 from tritium.tensor.graph import derivative, record, recording, wrap
@@ -26,7 +25,7 @@ from tritium.tensor.ops.pixel import (  # noqa: F401  (one family: the functions
     pixel_unshuffle,
 )
 from tritium.tensor.ops.pointwise import inplace
-from tritium.tensor.ops.scan import cumprod
+from tritium.tensor.ops.scan import cumprod, cumsum
 from tritium.tensor.ops.view import (
     UnsafeViewBackward0,
     diagonal,
@@ -196,13 +195,15 @@ def _repeated_index(repeats: Tensor, output_size: int | None) -> Any:
         raise RuntimeError("repeat_interleave only accept 1D vector as repeat")
     if counts.dtype not in (np.int64, np.int32):
         raise not_implemented("repeat_interleave_cpu", counts.dtype)
-    many = on_host(counts)
-    if (many < 0).any():
+    if counts.size and of(counts).reduce.amin(counts, (0,), False).item() < 0:
         raise RuntimeError("repeats can not be negative")
-    index = beside(counts).from_host(np.repeat(np.arange(many.size, dtype=many.dtype), many))
-    if output_size is not None and output_size != index.size:
+    ends = cumsum(repeats, 0)._a  # the element that is repeated ends before
+    total = int(ends[-1].item()) if counts.size else 0
+    if output_size is not None and output_size != total:
         raise RuntimeError("allocated size does not match required size")
-    return index
+    k = of(ends)
+    places = beside(ends).arange(0, 1, total, np.int64)
+    return k.pointwise.cast(k.sort.searchsorted(ends, places, True), counts.dtype)
 
 
 # --- triangles and diagonals --------------------------------------------------------------------
@@ -253,8 +254,10 @@ def _triangle_indices(name: str, row: int, col: int, offset: int, dtype: Any, de
     dt = np.dtype(np.int64) if dtype is None else as_dtype(dtype).np
     if dt not in (np.int64, np.int32, np.int16, np.int8, np.uint8):
         raise not_implemented(name, dt)
-    make = np.tril_indices if name == "tril_indices" else np.triu_indices
-    return wrap(on(as_available(device)).from_host(np.stack(make(row, offset, col)).astype(dt)))
+    whole = on(as_available(device)).full((row, col), 1, np.uint8)
+    k = of(whole)
+    places = k.index.nonzero(k.copy.triangle(whole, offset, name == "triu_indices"))
+    return wrap(k.copy.contiguous(k.pointwise.cast(places.T, dt)))
 
 
 def tril_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None,
@@ -399,6 +402,8 @@ def trace(input: Tensor) -> Tensor:
     """The sum of the diagonal of a matrix. Integers give int64.
 
     Raises RuntimeError for other numbers of dimensions, NotImplementedError for bool."""
+    if amp.on and (r := amp.run("trace", trace, input)) is not None:
+        return r
     a = input._a
     if a.ndim != 2:
         raise RuntimeError(f"trace: expected a matrix, but got tensor with dim {a.ndim}")
@@ -438,9 +443,12 @@ def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> T
         raise RuntimeError(f"Expect a non-negative number, but got {r}")
     if r == 0:
         return wrap(beside(input._a).empty((0,), input._a.dtype))
-    choose = combinations_with_replacement if with_replacement else index_combinations
-    chosen = np.array(list(choose(range(input._a.size), r)), np.int64).reshape(-1, r)
-    return stack([index_select(input, 0, wrap(beside(input._a).from_host(chosen[:, i]))) for i in range(r)], 1)
+    numbers = wrap(beside(input._a).arange(0, 1, input._a.size, np.int64))
+    grids = meshgrid(*[numbers] * r, indexing="ij")
+    keep = wrap(beside(input._a).full(grids[0]._a.shape, True, np.dtype(np.bool_)))
+    for left, right in zip(grids[:-1], grids[1:], strict=True):
+        keep = keep & (left <= right if with_replacement else left < right)
+    return stack([index_select(input, 0, grid[keep]) for grid in grids], 1)
 
 
 def kron(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:

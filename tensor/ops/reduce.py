@@ -12,6 +12,7 @@ import numpy as np
 
 from tritium.kernels import beside, of
 from tritium.tensor import dtype as dtypes
+from tritium.tensor.autocast import amp
 from tritium.tensor.dtype import as_dtype, from_numpy_dtype
 from tritium.tensor.grad_mode import mode
 from tritium.tensor.graph import derivative, record, recording, wrap
@@ -68,6 +69,9 @@ def SumBackward1(node: Any, grad: Tensor) -> Tensor:
 def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, dtype: Any = None,
         out: Tensor | None = None, keepdims: bool = False) -> Tensor:
     """The sum over ``dim`` (one, several, or all). Integers and bools are summed as int64."""
+    if amp.on and (r := amp.run("sum", sum, input, dim, keepdim, axis=axis, dtype=dtype, out=out,
+                                keepdims=keepdims)) is not None:
+        return r
     dim, keepdim = dim if axis is None else axis, keepdim or keepdims
     a = input._a
     dims = dims_of(dim, a.ndim)
@@ -207,6 +211,8 @@ def ProdBackward1(node: Any, grad: Tensor) -> Tensor:
 def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None,
          out: Tensor | None = None) -> Tensor:
     """The product of all elements, or over one dimension. Integers and bools are multiplied as int64."""
+    if amp.on and (r := amp.run("prod", prod, input, dim, keepdim, dtype=dtype, out=out)) is not None:
+        return r
     if dim is not None and not hasattr(dim, "__index__"):
         raise TypeError(f"prod(): argument 'dim' must be int, not {type(dim).__name__}")
     a = input._a
@@ -273,12 +279,7 @@ def std(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = Fa
         axis: Any = None, out: Tensor | None = None) -> Tensor:
     """The standard deviation over ``dim``; see ``var``."""
     a, dims, c = _spread("std and var", input, dim if axis is None else axis, unbiased, correction, keepdim)
-    k = of(a)
-    if a.dtype.itemsize <= 4 and a.dtype.kind != "c":  # one rounding at the end
-        wide = k.reduce.var(k.pointwise.cast(a, np.dtype(np.float64)), dims, keepdim, c)
-        r = wrap(k.pointwise.cast(k.pointwise.unaries["sqrt"](wide), a.dtype))
-    else:
-        r = wrap(k.pointwise.unaries["sqrt"](k.reduce.var(a, dims, keepdim, c)))
+    r = wrap(of(a).reduce.std(a, dims, keepdim, c))
     if recording(input):
         record(r, StdBackward0, (input,), saved=(input, r), ctx=(dims, keepdim, c))
     return done("std", r, out, input)
@@ -383,6 +384,9 @@ def vector_norm(input: Tensor, ord: float = 2, dim: Any = None, keepdim: bool = 
     """The vector norm of order ``ord`` (any number, inf, -inf, 0) over ``dim``.
 
     Raises RuntimeError for integers."""
+    if amp.on and (r := amp.run("vector_norm", vector_norm, input, ord, dim, keepdim, dtype=dtype,
+                                out=out)) is not None:
+        return r
     if input._a.dtype.kind in "biu":
         raise RuntimeError("linalg.vector_norm: Expected a floating point or complex tensor as input. Got "
                            f"{input.dtype.title}")
@@ -412,6 +416,8 @@ def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, 
 
 def dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
     """The p-norm of ``input - other``."""
+    if amp.on and (r := amp.run("dist", dist, input, other, p)) is not None:
+        return r
     return vector_norm(input - other, p)
 
 
@@ -426,6 +432,8 @@ def LogsumexpBackward0(node: Any, grad: Tensor) -> Tensor:
 
 def logsumexp(input: Tensor, dim: Any, keepdim: bool = False, *, out: Tensor | None = None) -> Tensor:
     """log of the sum of exp over ``dim``, without overflow."""
+    if amp.on and (r := amp.run("logsumexp", logsumexp, input, dim, keepdim, out=out)) is not None:
+        return r
     x = input if input._a.dtype.kind not in "biu" else input.to(dtypes.get_default_dtype())
     a = x._a
     dims = wrap_dims(dim, a.ndim)

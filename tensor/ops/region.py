@@ -9,147 +9,129 @@ from typing import Any
 
 import numpy as np
 
-from tritium.kernels import beside, is_host, of
+from tritium.kernels import beside, of
 from tritium.tensor.graph import derivative, make_view, materialize, record, recording, wrap
-from tritium.tensor.layout import as_strided_array, contiguous_strides, element_strides, shape_of
+from tritium.tensor.layout import as_strided_array, element_strides, shape_of
 from tritium.tensor.storage import address_of, storage_elements
 from tritium.tensor.tensor import Tensor
+
+Steps = tuple[int, ...]
 
 # --- regions: where a view lies in its base ------------------------------------------------------
 
 class Part:
-    """Which elements of an array of a shape a view sees. Used where a view's derivative is a window, not a formula.
+    """Which elements of a base a view sees, by where they lie in memory.
 
-    ``look``: the view, as a function of an array."""
+    ``shape``, ``strides``: the base's; ``view_shape``, ``view_strides``: the view's, and ``start`` its first element,
+    counted from the base's first one. All in elements."""
 
-    def __init__(self, shape: tuple[int, ...], look: Any) -> None:
-        self.shape, self.look = shape, look
-        self._index: Any = None
-
-    @property
-    def index(self) -> Any:
-        """For each element of the view its position in the base's logical order; -1 where it lies outside."""
-        if self._index is None:
-            self._index = self._find()
-        return self._index
-
-    def _find(self) -> Any:
-        return self.look(np.arange(math.prod(self.shape)).reshape(self.shape))
-
-    def window(self, a: Any) -> Any:
-        """The view of a contiguous array of the base's shape, where strides alone describe it; else None."""
-        return None
-
-    distinct = False  # no element of the base is seen twice
-
-    def take(self, a: Any) -> Any:
-        """The view's elements of an array of the base's shape."""
-        k = of(a)
-        seen = self.window(a if a.flags.c_contiguous else k.copy.contiguous(a))
-        if seen is not None:
-            return k.copy.contiguous(seen)
-        if not is_host(a):
-            return _take(k, a, self.index)
-        flat, index = a.reshape(-1), self.index
-        if flat.size == 0:
-            return np.zeros(index.shape, a.dtype)
-        out = np.asarray(flat[index])
-        if (index < 0).any():
-            out[index < 0] = 0
-        return out
-
-    def put(self, a: Any) -> Any:
-        """An array of the base's shape with the view's elements added in, zero elsewhere."""
-        out = beside(a).zeros(self.shape, a.dtype)
-        seen = self.window(out) if self.distinct else None
-        if seen is not None:
-            of(a).copy.copy_into(seen, a)
-            return out
-        if not is_host(a):
-            _add(of(a), out, self.index, a)
-            return out
-        index = self.index.reshape(-1)
-        keep = index >= 0
-        np.add.at(out.reshape(-1), index[keep], a.reshape(-1)[keep])
-        return out
-
-    def clear(self, a: Any) -> Any:
-        """A copy of an array of the base's shape with the view's elements set to zero."""
-        out = of(a).copy.contiguous(a)
-        seen = self.window(out)
-        if seen is not None:
-            seen.fill(0)
-            return out
-        if not is_host(a):
-            index = np.unique(self.index)
-            where = beside(a).from_host(index[index >= 0])
-            of(a).index.index_fill_into(out.reshape(-1), 0, where, np.zeros((), a.dtype))
-            return out
-        index = self.index.reshape(-1)
-        out.reshape(-1)[index[index >= 0]] = 0
-        return out
-
-
-def _take(k: Any, a: Any, index: Any) -> Any:
-    """The elements of a device's array at positions in its logical order; 0 where a position is negative."""
-    if a.size == 0:
-        return beside(a).zeros(index.shape, a.dtype)
-    out = k.index.take(a, beside(a).from_host(index.clip(0)))
-    if (index < 0).any():
-        k.index.masked_fill_into(out, beside(a).from_host(index < 0), np.zeros((), a.dtype))
-    return out
-
-
-def _add(k: Any, out: Any, index: Any, a: Any) -> None:
-    """``a`` added to a device's array at positions in its logical order, but for negative ones."""
-    index = index.reshape(-1)
-    keep = np.flatnonzero(index >= 0)
-    source = k.index.index_select(a.reshape(-1), 0, beside(a).from_host(keep))
-    k.index.index_add_into(out.reshape(-1), 0, beside(a).from_host(index[keep]), source)
-
-
-class Region(Part):
-    """A part that is known by where the view lies in the base's memory."""
-
-    def __init__(self, base: Any, view: Any) -> None:
-        if base.itemsize != view.itemsize:
-            raise NotImplementedError("in-place changes through a view of another dtype are not recorded; use "
-                                      "detach() or work out of place")
-        self.shape, self.view_shape = base.shape, view.shape
-        self.strides, self.view_strides = element_strides(base), element_strides(view)
-        self.start = (address_of(view) - address_of(base)) // base.itemsize if view.size and base.size else 0
-        self._index = None
-        self.plain = base.size > 0 and view.size > 0 and self.strides == contiguous_strides(self.shape) and (
-            self.start >= 0 and self.start + sum(
-                (n - 1) * s for n, s in zip(self.view_shape, self.view_strides, strict=True)) < math.prod(self.shape))
+    def __init__(self, shape: Steps, strides: Steps, view_shape: Steps, view_strides: Steps, start: int) -> None:
+        self.shape, self.strides = shape, strides
+        self.view_shape, self.view_strides, self.start = view_shape, view_strides, start
+        self.count = math.prod(shape)
+        self.nothing = not self.count or 0 in view_shape
+        # the base fills its memory, in some order of dimensions, and the view stays inside
+        filled = 1
+        for s, n in sorted((s, n) for n, s in zip(shape, strides, strict=True) if n > 1):
+            filled = filled * n if s == filled else -1
+        last = start + sum((n - 1) * s for n, s in zip(view_shape, view_strides, strict=True))
+        self.plain = filled == self.count and start >= 0 and last < self.count
         reach = 0  # how far the faster dimensions go: each dimension has to step over it
-        self.distinct = True
-        for s, n in sorted((s, n) for n, s in zip(self.view_shape, self.view_strides, strict=True) if n > 1):
+        self.distinct = True  # no element of the base is seen twice
+        for s, n in sorted((s, n) for n, s in zip(view_shape, view_strides, strict=True) if n > 1):
             if s <= reach:
                 self.distinct = False
             reach += (n - 1) * s
 
-    def window(self, a: Any) -> Any:
-        if not self.plain:
-            return None
-        return as_strided_array(a.reshape(-1), self.view_shape, self.view_strides, self.start)
+    def _base(self, flat: Any) -> Any:
+        """A vector as the memory of an array laid out as the base."""
+        return of(flat).memory.dense_view(flat, self.shape, tuple([s * flat.itemsize for s in self.strides]))
 
-    def _find(self) -> Any:
-        where = self._offsets(self.view_shape, self.view_strides) + self.start
-        if self.strides == contiguous_strides(self.shape) and self.start >= 0:
-            return np.where(where < math.prod(self.shape), where, -1)
-        own = self._offsets(self.shape, self.strides).reshape(-1)
+    def _view(self, flat: Any) -> Any:
+        """The view of a base whose memory is a vector."""
+        return as_strided_array(flat, self.view_shape, self.view_strides, self.start)
+
+    def _memory(self, a: Any) -> Any:
+        """The elements of an array of the base's shape in the order of the base's memory: a new vector."""
+        flat = beside(a).empty((self.count,), a.dtype)
+        of(a).copy.copy_into(self._base(flat), a)
+        return flat
+
+    def take(self, a: Any) -> Any:
+        """The view's elements of an array of the base's shape."""
+        if self.nothing:
+            return beside(a).zeros(self.view_shape, a.dtype)
+        if self.plain:
+            dense = self.strides == element_strides(a)
+            flat = as_strided_array(a, (self.count,), (1,), 0) if dense else self._memory(a)
+            return of(a).copy.contiguous(self._view(flat)) if dense else self._view(flat)
+        index = self._table()
+        out = of(a).index.take(a, beside(a).from_host(index.clip(0)))
+        of(a).index.masked_fill_into(out, beside(a).from_host(index < 0), np.zeros((), a.dtype))
+        return out
+
+    def put(self, a: Any) -> Any:
+        """An array of the base's shape with the view's elements added in, zero elsewhere."""
+        if self.nothing or not self.plain:
+            out = beside(a).zeros(self.shape, a.dtype)
+            if not self.nothing:
+                index = self._table().reshape(-1)
+                keep = np.flatnonzero(index >= 0)
+                self._add(out.reshape(-1), beside(a).from_host(index[keep]),
+                          of(a).index.index_select(a.reshape(-1), 0, beside(a).from_host(keep)))
+            return out
+        flat = beside(a).zeros((self.count,), a.dtype)
+        if self.distinct:
+            of(a).copy.copy_into(self._view(flat), a)
+        else:
+            places = self._view(beside(a).arange(0, 1, self.count, np.int64))
+            self._add(flat, of(a).copy.contiguous(places).reshape(-1), a.reshape(-1))
+        return self._base(flat)
+
+    @staticmethod
+    def _add(flat: Any, places: Any, values: Any) -> None:
+        of(flat).index.index_add_into(flat, 0, places, values)
+
+    def clear(self, a: Any) -> Any:
+        """A copy of an array of the base's shape with the view's elements set to zero."""
+        if self.nothing:
+            return of(a).copy.contiguous(a)
+        if self.plain:
+            flat = self._memory(a)
+            of(flat).memory.fill(self._view(flat), 0)
+            return self._base(flat)
+        out = of(a).copy.contiguous(a)
+        index = np.unique(self._table())
+        of(a).index.index_fill_into(out.reshape(-1), 0, beside(a).from_host(index[index >= 0]), np.zeros((), a.dtype))
+        return out
+
+    def _table(self) -> Any:
+        """For each element of the view its position in the base's logical order; -1 where it lies outside."""
+        where = _offsets(self.view_shape, self.view_strides) + self.start
+        own = _offsets(self.shape, self.strides).reshape(-1)
         order = np.argsort(own, kind="stable")
         found = np.searchsorted(own[order], where.reshape(-1)).clip(0, max(own.size - 1, 0))
         hit = own[order][found] == where.reshape(-1)
         return np.where(hit, order[found], -1).reshape(where.shape)
 
-    @staticmethod
-    def _offsets(shape: Any, strides: Any) -> Any:
-        out = np.zeros(shape, np.int64)
-        for d, (n, s) in enumerate(zip(shape, strides, strict=True)):
-            out += (np.arange(n) * s).reshape((-1,) + (1,) * (len(shape) - 1 - d))
-        return out
+
+def _offsets(shape: Steps, strides: Steps) -> Any:
+    """For each element of an array how far it lies from the first."""
+    out = np.zeros(shape, np.int64)
+    for d, (n, s) in enumerate(zip(shape, strides, strict=True)):
+        out += (np.arange(n) * s).reshape((-1,) + (1,) * (len(shape) - 1 - d))
+    return out
+
+
+class Region(Part):
+    """The part that a view sees, found by the addresses of both."""
+
+    def __init__(self, base: Any, view: Any) -> None:
+        if base.itemsize != view.itemsize:
+            raise NotImplementedError("in-place changes through a view of another dtype are not recorded; use "
+                                      "detach() or work out of place")
+        start = (address_of(view) - address_of(base)) // base.itemsize if view.size and base.size else 0
+        super().__init__(base.shape, element_strides(base), view.shape, element_strides(view), start)
 
 
 def region_of(t: Tensor) -> Region:

@@ -11,6 +11,7 @@ import numpy as np
 
 from tritium.kernels import of
 from tritium.tensor import return_types
+from tritium.tensor.autocast import amp
 from tritium.tensor.creation import arange
 from tritium.tensor.dtype import as_dtype
 from tritium.tensor.grad_mode import is_grad_enabled
@@ -55,6 +56,8 @@ def CumsumBackward0(node: Any, grad: Tensor) -> Tensor:
 
 def cumsum(input: Tensor, dim: int, *, dtype: Any = None, out: Tensor | None = None) -> Tensor:
     """``out[i] = input[0] + ... + input[i]`` along ``dim``. Integers and bools give int64 unless ``dtype`` is given."""
+    if amp.on and (r := amp.run("cumsum", cumsum, input, dim, dtype=dtype, out=out)) is not None:
+        return r
     return _scanned("cumsum", input, dim, dtype, out, CumsumBackward0, "")
 
 
@@ -91,6 +94,8 @@ def _cumprod_backward_by_element(grad: Tensor, x: Tensor, d: int) -> Tensor:
 
 def cumprod(input: Tensor, dim: int, *, dtype: Any = None, out: Tensor | None = None) -> Tensor:
     """``out[i] = input[0] * ... * input[i]`` along ``dim``. Integers and bools give int64 unless ``dtype`` is given."""
+    if amp.on and (r := amp.run("cumprod", cumprod, input, dim, dtype=dtype, out=out)) is not None:
+        return r
     return _scanned("cumprod", input, dim, dtype, out, CumprodBackward0, "xr")
 
 

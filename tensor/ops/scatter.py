@@ -5,13 +5,15 @@ https://docs.pytorch.org/docs/stable/generated/torch.Tensor.scatter_.html
 """
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from tritium.kernels import beside, of
-from tritium.tensor.grad_mode import is_grad_enabled
+from tritium.tensor.autocast import amp
+from tritium.tensor.grad_mode import is_grad_enabled, mode
 from tritium.tensor.graph import bump, check_inplace, derivative, finish_inplace, record, recording, wrap
 from tritium.tensor.layout import broadcast_shapes, wrap_dim
 from tritium.tensor.ops.arguments import check_tensor, fill_value, not_implemented
@@ -23,6 +25,25 @@ from tritium.tensor.tensor import Tensor
 METHODS = ["gather", "scatter", "scatter_add", "scatter_reduce", "take_along_dim"]
 INPLACE = ["scatter_", "scatter_add_", "scatter_reduce_"]
 FUNCTIONS = list(METHODS)
+
+
+def first_outside(index: Any, low: int, high: int) -> int | None:
+    """The first number of an index array that is not in [low, high), or None. On cuda it waits for the device."""
+    return None if mode.checked else of(index).index.first_outside(index, low, high)
+
+
+def checked(function: Any) -> Any:
+    """A derivative whose index tensors the operation itself has checked: it does not wait to check them again."""
+
+    @functools.wraps(function)
+    def run(*args: Any) -> Any:
+        before, mode.checked = mode.checked, True
+        try:
+            return function(*args)
+        finally:
+            mode.checked = before
+
+    return run
 
 
 def changed(input: Tensor, here: bool, write: Callable[[Any], None], kind: Any = None,
@@ -90,13 +111,14 @@ def _check_index(name: str, input: Tensor, dim: int, index: Any, src: Any = None
             raise RuntimeError(f"Expected index {list(i.shape)} to be no larger than self {list(a.shape)} apart from "
                                f"dimension {d}" + ("" if src is None else
                                                    f" and to be no larger size than src {list(src.shape)}"))
-    bad = of(i).index.first_outside(i, 0, shape[d])
+    bad = first_outside(i, 0, shape[d])
     if bad is not None:
         raise RuntimeError(f"index {bad} is out of bounds for dimension {d} with size {shape[d]}")
     return d
 
 
 @derivative
+@checked
 def GatherBackward0(node: Any, grad: Tensor) -> Tensor:
     (index,) = node.unpack()
     d, shape = node.ctx
@@ -115,6 +137,7 @@ def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False,
     return done("gather", r, out, input)
 
 
+@checked
 def value_selecting_backward(grad: Tensor, dim: int, index: Tensor, shape: tuple[int, ...], keepdim: bool) -> Tensor:
     """The derivative of choosing one element along ``dim``: the gradient at that element, 0 elsewhere."""
     if not keepdim and shape:
@@ -146,6 +169,7 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None, *, ou
 
 
 @derivative
+@checked
 def ScatterBackward0(node: Any, grad: Tensor) -> Any:
     (index,) = node.unpack()
     d, shape = node.ctx
@@ -155,6 +179,7 @@ def ScatterBackward0(node: Any, grad: Tensor) -> Any:
 
 
 @derivative
+@checked
 def ScatterBackward1(node: Any, grad: Tensor) -> Any:
     (index,) = node.unpack()
     return scatter(grad, node.ctx, index, 0)
@@ -202,6 +227,7 @@ def scatter_(input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: 
 
 
 @derivative
+@checked
 def ScatterAddBackward0(node: Any, grad: Tensor) -> Any:
     (index,) = node.unpack()
     d, shape = node.ctx
@@ -220,6 +246,8 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor, *, out: Ten
     """``out[index[i][j]][j] += src[i][j]`` for ``dim`` 0, and so on. The same inputs give the same bits.
 
     Raises RuntimeError for an index or a source that does not fit."""
+    if amp.on and (r := amp.run("scatter_add", scatter_add, input, dim, index, src, out=out)) is not None:
+        return r
     return done("scatter_add", _scatter_add(input, dim, index, src, False), out, input, src)
 
 
@@ -229,6 +257,7 @@ def scatter_add_(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
 
 
 @derivative
+@checked
 def ScatterReduceBackward0(node: Any, grad: Tensor) -> Any:
     index, x, src = node.unpack()
     d, reduce, include_self, shape = node.ctx

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from tritium.kernels import of
+from tritium.tensor.autocast import amp
 from tritium.tensor.dtype import dtype as Dtype
 from tritium.tensor.grad_mode import mode
 from tritium.tensor.graph import derivative, record, recording, wrap
@@ -81,6 +82,8 @@ def softmax(input: Tensor, dim: int, dtype: Dtype | None = None, *, out: Tensor 
 
     Raises IndexError for a dimension out of range, NotImplementedError for integers.
     """
+    if amp.on and (r := amp.run("softmax", softmax, input, dim, dtype=dtype, out=out)) is not None:
+        return r
     input, dim = _prepared("softmax", input, dim, dtype)
     result = _forward("softmax", SoftmaxBackward0, input, dim)
     return result if out is None else write_out("softmax", out, result, input)
@@ -91,6 +94,8 @@ def log_softmax(input: Tensor, dim: int, dtype: Dtype | None = None, *, out: Ten
 
     Raises IndexError for a dimension out of range, NotImplementedError for integers.
     """
+    if amp.on and (r := amp.run("log_softmax", log_softmax, input, dim, dtype=dtype, out=out)) is not None:
+        return r
     input, dim = _prepared("log_softmax", input, dim, dtype)
     result = _forward("log_softmax", LogSoftmaxBackward0, input, dim)
     return result if out is None else write_out("log_softmax", out, result, input)

@@ -11,6 +11,7 @@ import numpy as np
 
 from tritium.kernels import beside, of
 from tritium.tensor import return_types
+from tritium.tensor.autocast import amp
 from tritium.tensor.creation import full_like
 from tritium.tensor.grad_mode import no_grad
 from tritium.tensor.graph import derivative, make_view, record, recording, wrap
@@ -293,10 +294,16 @@ def quantile(input: Tensor, q: Any, dim: int | None = None, keepdim: bool = Fals
     ``interpolation`` between two elements: "linear", "lower", "higher", "midpoint", "nearest".
     Raises RuntimeError for other dtypes than float32 and float64, an empty tensor, or q outside [0, 1].
     https://docs.pytorch.org/docs/stable/generated/torch.quantile.html"""
+    if amp.on and (r := amp.run("quantile", quantile, input, q, dim, keepdim, interpolation=interpolation,
+                                out=out)) is not None:
+        return r
     return _quantile("quantile", input, q, dim, keepdim, interpolation, out)
 
 
 def nanquantile(input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear",
                 out: Tensor | None = None) -> Tensor:
     """``quantile`` of the elements that are not nan."""
+    if amp.on and (r := amp.run("nanquantile", nanquantile, input, q, dim, keepdim, interpolation=interpolation,
+                                out=out)) is not None:
+        return r
     return _quantile("nanquantile", input, q, dim, keepdim, interpolation, out)

@@ -9,10 +9,12 @@ from typing import Any
 
 from tritium.kernels import of
 from tritium.tensor import dtype as dtypes
+from tritium.tensor.autocast import amp
 from tritium.tensor.graph import Node, derivative, record, recording, wrap
 from tritium.tensor.ops.arguments import check_tensor, not_implemented
 from tritium.tensor.ops.out import write_out
 from tritium.tensor.ops.pointwise import inplace
+from tritium.tensor.ops.pointwise_rules import slope
 from tritium.tensor.tensor import Tensor
 
 METHODS = ["erf", "erfc", "erfinv", "lgamma", "digamma", "polygamma"]
@@ -46,19 +48,22 @@ def _apply(name: str, input: Tensor, kind: type[Node], out: Tensor | None) -> Te
 @derivative
 def ErfBackward0(node: Any, grad: Tensor) -> Tensor:
     (x,) = node.unpack()
-    return grad * (ROOT * (-x * x).exp())
+    found = slope("erf", grad, x)
+    return grad * (ROOT * (-x * x).exp()) if found is None else found
 
 
 @derivative
 def ErfcBackward0(node: Any, grad: Tensor) -> Tensor:
     (x,) = node.unpack()
-    return grad * (-ROOT * (-x * x).exp())
+    found = slope("erfc", grad, x)
+    return grad * (-ROOT * (-x * x).exp()) if found is None else found
 
 
 @derivative
 def ErfinvBackward0(node: Any, grad: Tensor) -> Tensor:
     (r,) = node.unpack()
-    return grad * ((r * r).exp() / ROOT)
+    found = slope("erfinv", grad, r)
+    return grad * ((r * r).exp() / ROOT) if found is None else found
 
 
 @derivative
@@ -91,6 +96,8 @@ def erfc(input: Tensor, *, out: Tensor | None = None) -> Tensor:
 
 def erfinv(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The inverse of erf on (-1, 1); infinite at the ends, nan outside."""
+    if amp.on and (r := amp.run("erfinv", erfinv, input, out=out)) is not None:
+        return r
     return _apply("erfinv", input, ErfinvBackward0, out)
 
 

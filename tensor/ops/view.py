@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tritium.kernels import is_host, of
+from tritium.tensor.autocast import amp
 from tritium.tensor.dtype import as_dtype, from_numpy_dtype
 from tritium.tensor.dtype import dtype as DType
 from tritium.tensor.graph import (
@@ -532,6 +533,8 @@ def view_as_complex(input: Tensor) -> Tensor:
     """Real pairs in the last dimension as complex numbers: a view.
 
     Raises RuntimeError when the layout does not allow it."""
+    if amp.on and (r := amp.run("view_as_complex", view_as_complex, input)) is not None:
+        return r
     materialize(input)
     a = input._a
     if a.dtype.kind != "f" or a.dtype.itemsize not in (4, 8):

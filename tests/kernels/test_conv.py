@@ -64,7 +64,7 @@ def test_paths(image, window, threads):
             assert_near(conv.conv2d(order(x_), w_, None, *rest), y, dtype)
             assert_near(conv_grad.conv2d_input(order(d_), w_, (h, w), *rest), dx, dtype)
             assert_near(conv_grad.conv2d_weight(order(x_), order(d_), kernel, *rest), dw, dtype)
-            assert_near(conv_grad.conv2d_bias(order(d_)), dy.sum((0, 2, 3)), dtype, dy.size)
+            assert_near(conv_grad.bias_gradient(order(d_)), dy.sum((0, 2, 3)), dtype, dy.size)
         kept = conv.prepare(w_, groups)
         for order in (np.ascontiguousarray, nhwc):
             fused = conv.conv2d(x_, kept, b_, *rest, residual=order(r_), activation="relu6")

@@ -4,7 +4,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from tritium.kernels.reference import norm
+from tritium.kernels.reference import norm, norm_rows
 
 SHAPES = [(6, 3), (40, 70), (2, 5, 7), (2, 64, 9, 9), (3, 6, 3, 4, 5), (8, 16, 28, 28)]
 
@@ -70,7 +70,7 @@ def test_update_running():
 @pytest.mark.parametrize("dtype,limit", [(np.float64, 1e-11), (np.float32, 2e-5)])
 @pytest.mark.parametrize("shape", [(3, 5), (100, 64), (0, 4), (1, 1)])
 def test_layer_norm(shape, dtype, limit, monkeypatch):
-    monkeypatch.setattr(norm, "BLOCK", 1024)
+    monkeypatch.setattr(norm_rows, "BLOCK", 1024)
     x, dy, w, b = (
         a.astype(dtype) for a in (data(*shape), data(*shape, seed=1), data(shape[1], seed=2), data(shape[1], seed=3))
     )

@@ -111,6 +111,8 @@ z = F.conv2d(data({n}, 4, 8, 8), w.contiguous(memory_format=torch.channels_last)
     "b := data(3).requires_grad_(), 2, 1, 1), x, w, b)",
     "F.conv_transpose2d(data(2, 4, 5, 6), data(4, 3, 3, 2, seed=3), stride=(1, 2), groups=2, dilation=(2, 1))",
     "F.conv_transpose2d(data(4, 5, 6), data(4, 3, 3, 3), padding=1)",
+    "grads(F.conv_transpose2d(x := data(2, 4, 5, 6).requires_grad_(), w := data(4, 3, 3, 2, seed=3).requires_grad_(), "
+    "b := data(3).requires_grad_(), 1, 1, (2, 1), 1, 3), x, w, b)",
     "grads(F.conv_transpose1d(x := data(2, 4, 9).requires_grad_(), w := data(4, 3, 3, seed=3).requires_grad_(), None, "
     "2), x, w)",
     "F.conv2d(data(2, 4, 8, 8).to(torch.int64), torch.ones(6, 4, 3, 3, dtype=torch.int64))",
@@ -134,7 +136,9 @@ F.conv2d(X, W, stride=(1, 2, 3)); F.conv2d(X, W, padding=(1, 2, 3)); F.conv2d(X,
 F.conv2d(data(2, 4, 0, 8), W, padding=1); F.conv2d(X, data(0, 4, 3, 3)); F.conv2d('a', W); F.conv2d(X, 'a')
 F.conv2d(X, W, 2); F.conv2d(X, W, stride=2.5); F.conv1d(X, data(6, 4, 3)); F.conv1d(X[..., 0], data(6, 3, 3))
 F.conv1d(X[..., 0], data(6, 4, 9)); F.conv_transpose2d(X, data(5, 6, 3, 3))
-F.conv_transpose2d(X, data(4, 6, 3, 3), stride=2, output_padding=2); F.conv2d(X.bool(), W.bool())"""
+F.conv_transpose2d(X, data(4, 6, 3, 3), stride=2, output_padding=2); F.conv2d(X.bool(), W.bool())
+F.conv_transpose2d(X, data(4, 6, 3, 3), padding=9); F.conv_transpose1d(X[0].double(), data(8, 6, 3), padding=9)
+F.conv_transpose2d(X, data(4, 6, 3, 3), data(4)); F.conv_transpose2d(X.bool(), data(4, 6, 3, 3).bool())"""
 
 
 @pytest.mark.parametrize("code", [c.strip() for c in ERRORS.replace("\n", ";").split(";")])

@@ -144,6 +144,48 @@ def test_binary_cross_entropy_with_logits(reduction, weight, positive, dtype):
         same("binary_cross_entropy_with_logits", arrays, grads, TOLERANCE[dtype] * 5, **kwargs)
 
 
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_signs_and_counts(reduction):
+    """Losses of targets 1 and -1, and of counts."""
+    x, sign, count = normal(4, 5), np.sign(normal(4, 5, seed=3)), np.floor(uniform(4, 5) * 4)
+    options = {"reduction": reduction}
+    same("soft_margin_loss", (x, sign), (True, False), **options)
+    for margin in (1.0, 0.3):
+        same("hinge_embedding_loss", (x, sign), (True, False), margin=margin, **options)
+    for full in (False, True):
+        grads = (True, not full)  # PyTorch's gradient of a count of 0 is nan
+        same("poisson_nll_loss", (x, count), grads, full=full, **options)
+        same("poisson_nll_loss", (uniform(4, 5), count), grads, 1e-10, full=full, log_input=False, **options)
+        same("poisson_nll_loss", (x, count + 2), (True, True), full=full, **options)
+        for shape in ((4, 5), (4, 1), (4,)):
+            same("gaussian_nll_loss", (x, normal(4, 5, seed=5), uniform(*shape)), (True,) * 3, full=full, eps=0.3,
+                 node=False, **options)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", ["mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy_with_logits",
+                                  "kl_div", "soft_margin_loss", "poisson_nll_loss", "hinge_embedding_loss"])
+@pytest.mark.filterwarnings("ignore:reduction")
+def test_low_precision(name, dtype):
+    for reduction in REDUCTIONS:
+        values = []
+        for fw, functional in ((tritium, F), (torch, TF)):
+            x = fw.from_numpy(normal(4, 5)).to(getattr(fw, dtype)).requires_grad_()
+            loss = getattr(functional, name)(x, fw.from_numpy(uniform(4, 5)).to(x.dtype), reduction=reduction)
+            loss.sum().backward()
+            assert loss.dtype is x.dtype and x.grad.dtype is x.dtype
+            values.append([a.detach().float().cpu().numpy() for a in (loss, x.grad)])
+        for a, b in zip(*values, strict=True):
+            np.testing.assert_allclose(a, b, rtol=3e-2, atol=1e-2)
+
+
+@pytest.mark.filterwarnings("ignore:reduction")
+def test_divergence_of_shapes_that_broadcast():
+    for reduction in ("none", "sum", "mean", "batchmean"):
+        for a, b in (((4, 5), (5,)), ((5,), (3, 5)), ((4, 1), (4, 5)), ((), (3,)), ((2, 3, 4), (1, 3, 1))):
+            same("kl_div", (np.asarray(normal(*a)), np.asarray(uniform(*b))), (True, True), reduction=reduction)
+
+
 @pytest.mark.parametrize("log_target", [False, True])
 @pytest.mark.parametrize("reduction", [*REDUCTIONS, "batchmean"])
 @pytest.mark.filterwarnings("ignore:reduction")
@@ -271,6 +313,19 @@ F.binary_cross_entropy(p, p[0])
 F.binary_cross_entropy(p, t[:, None].expand(4, 5))
 F.binary_cross_entropy(p, p.double())
 F.binary_cross_entropy(x, p)
+F.binary_cross_entropy(p, p, weight=p.clone().requires_grad_())
+F.binary_cross_entropy_with_logits(x, p, pos_weight=p.clone().requires_grad_())
+F.kl_div(t, t)
+F.kl_div(x, t[:, None].expand(4, 5))
+F.kl_div(x, p, reduction='foo')
+F.soft_margin_loss(t, t)
+F.soft_margin_loss(x, p, reduction='foo')
+F.hinge_embedding_loss(x, p, reduction='foo')
+F.poisson_nll_loss(x, p, reduction='foo')
+F.gaussian_nll_loss(x, p, p[0])
+F.gaussian_nll_loss(x, p, -p)
+F.gaussian_nll_loss(x, p, -1.0)
+F.gaussian_nll_loss(x, p, p, reduction='foo')
 F.binary_cross_entropy_with_logits(x, p[0])
 F.binary_cross_entropy_with_logits(x, t[:, None].expand(4, 5))""".splitlines()
 

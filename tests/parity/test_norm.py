@@ -80,6 +80,11 @@ def test_far_mean(same):
         "grads(F.instance_norm(x, None, None, c, e), x, c, e)",
         "grads(F.rms_norm(x, (5,)), x)",
         "grads(F.rms_norm(x, (6, 5), w, 1e-3), x, w)",
+        "grads(F.rms_norm(x.transpose(1, 3), (4,), c), x, c)",
+        "grads(F.instance_norm(x[:, :, 0]), x)",
+        "grads(F.instance_norm(x.permute(0, 3, 1, 2), eps=1e-3), x)",
+        "grads(F.instance_norm(x, None, None, c), x, c)",
+        "m, v = data(4, dtype=d), data(4, dtype=d).abs(); grads(F.instance_norm(x, m, v, c, e, False), x, c, e)",
         "m, v = data(4, dtype=d), data(4, dtype=d).abs(); [F.instance_norm(x, m, v, c, e), m.clone(), v.clone()]",
         "F.instance_norm(x, data(4, dtype=d), data(4, dtype=d).abs(), c, e, False)",
     ],
@@ -105,6 +110,15 @@ c, e = data(4, dtype=d, seed=1).requires_grad_(), data(4, dtype=d, seed=2).requi
         "F.group_norm(X.bfloat16(), 2)",
         "F.layer_norm(X[:0], (8,))",
         "F.group_norm(X[:0], 2)",
+        "F.instance_norm(X[:0])",
+        "F.instance_norm(X.bfloat16(), weight=mean.float())",
+        "F.rms_norm(X[:0], (8,))",
+        "F.rms_norm(X[..., :0], (0,))",
+        "F.rms_norm(X.bfloat16() / 1000, (8,))",
+        "F.rms_norm(X.half() / 1000, (8, 8), data(8, 8).half())",
+        "F.rms_norm(X.bfloat16(), (8,), data(8).float(), 1e-6)",
+        "F.rms_norm(X.float(), (8,), data(8), 1e-6).dtype",
+        "[F.rms_norm(X.float() * 1e-5, (8,)), F.rms_norm(X * 1e-9, (8,))]",
     ],
 )
 def test_more(same, code):
@@ -118,7 +132,9 @@ F.batch_norm(X, m.float(), m.float()); F.batch_norm(X.float(), m.float(), m.floa
 F.batch_norm(X.long(), m, m); F.layer_norm(X, (4, 8)); F.layer_norm(X, (8, 8), data(8, 8), data(8))
 F.layer_norm(X, ()); F.layer_norm(X, 8); F.layer_norm(X, (8,), data(7)); F.group_norm(X, 3)
 F.group_norm(X, 2, m[:3]); F.group_norm(m, 2); F.instance_norm(X[:, :, :1, :1]); F.group_norm(X[:1, :2, :1, :1], 2)
-F.layer_norm(X.long(), (8,)); F.group_norm(X.long(), 2); F.batch_norm('a', m, m)"""
+F.layer_norm(X.long(), (8,)); F.group_norm(X.long(), 2); F.batch_norm('a', m, m); F.rms_norm(X.long(), (8,))
+F.rms_norm(X, (7, 8)); F.rms_norm(X, (8,), data(7)); F.rms_norm(X, 8); F.rms_norm(X, ()); F.instance_norm(X.long())
+F.instance_norm(X, weight=m[:3]); F.instance_norm(X, m[:3], m)"""
 
 
 @pytest.mark.parametrize("code", [c.strip() for c in ERRORS.replace("\n", ";").split(";")])

@@ -490,6 +490,63 @@ def test_graphs_share_a_pool() -> None:
     assert seen("frees") == before + 1
 
 
+def test_what_a_graph_draws() -> None:
+    """Kernels get the address of seed and offset, which each replay writes before."""
+    from tritium.kernels.philox import Stream
+
+    a, b = Stream(5), Stream(6)
+    a.take(9)
+    g = cuda.CUDAGraph()
+    with cuda.graph(g):
+        taken = [a.take(10), b.take(1), a.take(3)]
+        launch()
+    assert [offset for _, offset in taken] == [1, 1, 13] and taken[0][0] == taken[2][0] != taken[1][0]
+    assert (a.offset, b.offset) == (12, 0)  # the capture draws nothing
+    held = [(ctypes.c_uint64 * 2).from_address(seed) for seed, _ in taken[:2]]
+
+    def replay() -> list[list[int]]:
+        g.replay()
+        return [list(one) for one in held]
+
+    assert replay() == [[5, 12], [6, 0]] and (a.offset, b.offset) == (28, 4)
+    assert replay() == [[5, 28], [6, 4]]
+    a.seed(2**63 + 7)
+    b.offset = 2**40
+    assert replay() == [[2**63 + 7, 0], [6, 2**40]]
+    a.take(1)
+    with cuda.stream(cuda.Stream()):
+        assert replay() == [[2**63 + 7, 20], [6, 2**40 + 4]]
+    with cuda.graph(cuda.CUDAGraph()), pytest.raises(RuntimeError, match="generator of cuda:1"):
+        Stream(1, 1).take(1)
+
+
+def test_what_is_done_outside_of_a_capture() -> None:
+    """A table is copied once, on the stream of the graph's memory; the graph keeps what its work uses."""
+    from tritium.kernels.runtime.graphs import outside
+    from tritium.kernels.triton import memory as arrays
+    from tritium.kernels.triton.optimizer_tables import sent
+
+    with outside():
+        assert current.capture is None
+    g = cuda.CUDAGraph()
+    with cuda.graph(g):
+        captured, graph = current.stream, current.capture
+        table = sent(np.arange(5), 0)
+        with outside():
+            assert current.stream == graph.pool.stream != captured and current.capture is None
+        assert current.stream == captured and current.capture is graph
+        table.owner.used_on(captured)
+        address = table.ptr
+        launch()
+    assert (arrays.to_host(table) == np.arange(5)).all()
+    arrays.copy_to_device(table, np.zeros(5, np.int64))
+    g.replay()
+    assert not arrays.to_host(table).any()
+    del table
+    taken = [Block(40) for _ in range(4)]
+    assert address not in {b.ptr for b in taken}
+
+
 def test_what_can_not_be_captured(monkeypatch: pytest.MonkeyPatch) -> None:
     from tritium.kernels.triton import memory as arrays
 

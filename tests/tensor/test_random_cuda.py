@@ -117,16 +117,6 @@ def test_a_seed_waits_for_the_first_use_of_a_device(monkeypatch):
     assert rand(3) != rand(3) != x
 
 
-def test_no_draws_into_a_graph(monkeypatch):
-    """Seed and offset would be fixed in it."""
-    from tritium.kernels.runtime.state import current
-
-    x = tritium.zeros(3, device="cuda")
-    monkeypatch.setattr(current, "capture", object())
-    with pytest.raises(RuntimeError, match="drawing random numbers"):
-        x.normal_()
-
-
 # --- tensors ------------------------------------------------------------------------------------
 
 def test_factories():

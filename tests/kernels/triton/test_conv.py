@@ -139,7 +139,7 @@ def check(side: Any, grad: Any, image: Any, window: Any, dtype: Any, order: Any)
     dw = grad.conv2d_weight(there[0], there[3], kernel, *rest)
     assert dw.flags.c_contiguous
     near(dw, plain.conv2d_weight(wide(x), wide(dy), kernel, *rest), dtype)
-    near(grad.conv2d_bias(there[3]), wide(dy).sum((0, 2, 3)), dtype, dy.size)
+    near(grad.bias_gradient(there[3]), wide(dy).sum((0, 2, 3)), dtype, dy.size)
     whole = np.clip(y + wide(bias)[:, None, None] + wide(residual), 0, 6)
     if dtype.kind not in "iu":
         whole_there = side.conv2d(there[0], side.prepare(there[1], groups), there[2], *rest, residual=there[4],
@@ -245,7 +245,7 @@ def test_empty(side: Any, grad: Any, shape: Any, weight: Any, size: int) -> None
     near(grad.conv2d_input(dy, send(w), shape[2:]), np.zeros(shape) if 0 in out else plain.conv2d_input(
         np.ones(out), wide(w), shape[2:]), FLOATS[0])
     near(grad.conv2d_weight(send(x), dy, weight[2:]), np.zeros(weight), FLOATS[0])
-    near(grad.conv2d_bias(dy), np.ones(out).sum((0, 2, 3)), FLOATS[0])
+    near(grad.bias_gradient(dy), np.ones(out).sum((0, 2, 3)), FLOATS[0])
 
 
 def test_same_bits(side: Any, grad: Any, force: Any) -> None:

@@ -12,7 +12,11 @@ pytestmark = pytest.mark.cuda_only
 BF16 = np.dtype(ml_dtypes.bfloat16)
 F16, F32, F64 = (np.dtype(t) for t in ("f2", "f4", "f8"))
 TOLERANCE = {BF16: 8e-3, F16: 1e-3, F32: 2e-6, F64: 1e-13}
-NUMBERS = {"mse": (), "smooth_l1": (0.7,), "huber": (0.6,), "bce": (None,), "bce_logits": (None, None)}
+NUMBERS = {"mse": (), "l1": (), "smooth_l1": (0.7,), "huber": (0.6,), "bce": (None,), "bce_logits": (None, None),
+           "kl": (), "kl_log": (), "soft_margin": (), "hinge": (0.8,), "poisson": (1e-3,), "poisson_log": (),
+           "poisson_full": (1e-3,), "poisson_log_full": ()}
+UNIT = ("bce", "kl", "poisson", "poisson_full")  # of probabilities, or of what is positive
+NO_TARGET = ("soft_margin", "hinge")  # whose targets have no gradient
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +34,7 @@ def programs(request, monkeypatch):
     axes.forget()
     if request.param == "many":
         monkeypatch.setattr(loss, "block_size", lambda: 32)
-        monkeypatch.setattr(loss, "share", lambda blocks: (-(-blocks // 2), 2) if blocks > 2 else (1, max(blocks, 1)))
+        monkeypatch.setattr(loss, "share", lambda blocks, most: (-(-blocks // 2), 2) if blocks > 2 else (1, max(blocks, 1)))
     yield
     axes.forget()
 
@@ -52,23 +56,47 @@ def agree(found, expected, tolerance=None):
     np.testing.assert_allclose(found.to_host().astype(F64), expected.astype(F64), rtol=tolerance, atol=tolerance)
 
 
+def agree_both(found, expected, tolerance=None):
+    for f, e in zip(found, expected, strict=True):
+        assert (f is None) == (e is None)
+        if e is not None:
+            agree(f, e, tolerance)
+
+
+def targets(seed, shape, dtype, name):
+    t = values(seed, shape, dtype, "bce")
+    return np.sign(t - dtype.type(0.5)) if name in NO_TARGET else t * dtype.type(4) if "full" in name else t
+
+
 def values(seed, shape, dtype, name=""):
     rng = np.random.default_rng(seed)
-    return (rng.random(shape) if name == "bce" else 2 * rng.standard_normal(shape)).astype(dtype)
+    return (rng.random(shape) if name in UNIT else 2 * rng.standard_normal(shape)).astype(dtype)
 
 
 @pytest.mark.parametrize("name", NUMBERS)
 @pytest.mark.parametrize("dtype", [F32, BF16, F64], ids=str)
 def test_elementwise(device, programs, name, dtype):
     more = NUMBERS[name]
-    for shape in ((5, 31), (), (0, 3), (2, 3, 4)):
-        x, t = values(0, shape, dtype, name), values(1, shape, dtype, "bce")
+    for shape in ((5, 31), (), (0, 3)) if dtype is F32 else ((5, 31),):
+        x, t = values(0, shape, dtype, name), targets(1, shape, dtype, name)
         for reduction in ("none", "mean", "sum"):
             agree(device.forward(name, sent(x), sent(t), reduction, *more),
                   reference.forward(name, x, t, reduction, *more))
             g = values(2, shape if reduction == "none" else (), dtype)
-            agree(device.backward(name, sent(g), sent(x), sent(t), reduction, *more),
-                  reference.backward(name, g, x, t, reduction, *more))
+            for needs in ((True, False), (False, True), (True, True)):
+                if not needs[1] or name not in NO_TARGET:
+                    agree_both(device.backward(name, sent(g), sent(x), sent(t), reduction, *more, needs=needs),
+                               reference.backward(name, g, x, t, reduction, *more, needs=needs))
+
+
+def test_count(device, programs):
+    """A mean over another number than that of the elements."""
+    for x, t in ((values(0, (5, 31), F32), values(1, (5, 31), F32, "bce")),
+                 (values(0, (5, 31), F32), values(1, (31, 5), F32, "bce").T)):
+        agree(device.forward("kl", sent(x), sent(t), "mean", count=5), reference.forward("kl", x, t, "mean", count=5))
+        g = np.array(0.7, F32)
+        agree_both(device.backward("kl", sent(g), sent(x), sent(t), "mean", count=5, needs=(True, True)),
+                   reference.backward("kl", g, x, t, "mean", count=5, needs=(True, True)))
 
 
 def test_layouts(device, programs):
@@ -79,21 +107,22 @@ def test_layouts(device, programs):
             agree(device.forward("huber", sent(x), sent(t), reduction, 0.5),
                   reference.forward("huber", x, t, reduction, 0.5))
         g = np.broadcast_to(np.float32(0.5), x.shape)
-        agree(device.backward("mse", sent(g), sent(x), sent(t), "none"), reference.backward("mse", g, x, t, "none"))
+        agree_both(device.backward("mse", sent(g), sent(x), sent(t), "none", needs=(True, True)),
+                   reference.backward("mse", g, x, t, "none", needs=(True, True)))
 
 
 @pytest.mark.parametrize("name", ["bce", "bce_logits"])
 def test_weights(device, programs, name):
     x, t, g = values(5, (6, 20), F32, name), values(6, (6, 20), F32, "bce"), np.array(0.3, F32)
     for w in (None, values(7, (6, 20), F32), values(8, (20,), F32), np.array(2, F32)):
-        for p in (None, values(9, (20,), F32), values(10, (6, 1), F32)) if name == "bce_logits" else (0,):
+        for p in (None, values(9, (1, 20), F32), values(10, (6, 1), F32)) if name == "bce_logits" else (0,):
             more = (w,) if name == "bce" else (w, p)
             there = [None if a is None else sent(a) for a in more]
             for reduction in ("none", "mean", "sum"):
                 agree(device.forward(name, sent(x), sent(t), reduction, *there),
-                      reference.forward(name, x, t, reduction, *more))
-            agree(device.backward(name, sent(g), sent(x), sent(t), "mean", *there),
-                  reference.backward(name, g, x, t, "mean", *more))
+                      reference.forward(name, x, t, reduction, *more), 4e-6)
+            agree_both(device.backward(name, sent(g), sent(x), sent(t), "mean", *there, needs=(True, True)),
+                       reference.backward(name, g, x, t, "mean", *more, needs=(True, True)))
 
 
 @pytest.mark.parametrize("name", NUMBERS)
@@ -104,9 +133,19 @@ def test_nan_and_infinity(device, name):
         x = np.clip(x, 0, 1)
     agree(device.forward(name, sent(x), sent(t), "none", *NUMBERS[name]),
           reference.forward(name, x, t, "none", *NUMBERS[name]))
-    g = np.array(1, F32)
-    agree(device.backward(name, sent(g), sent(x), sent(t), "sum", *NUMBERS[name]),
-          reference.backward(name, g, x, t, "sum", *NUMBERS[name]))
+    g, needs = np.array(1, F32), (True, name not in NO_TARGET)
+    agree_both(device.backward(name, sent(g), sent(x), sent(t), "sum", *NUMBERS[name], needs=needs),
+               reference.backward(name, g, x, t, "sum", *NUMBERS[name], needs=needs))
+
+
+def test_outside(device, programs):
+    inside = values(3, (5, 31), F32, "bce")
+    for bad in (-1e-9, 1.0001, np.nan, np.inf):
+        other = inside.copy()
+        other[4, 30] = bad
+        for x, t in ((inside, inside), (inside, other), (other, inside), (other.T, other.T)):
+            assert device.outside(sent(x), sent(t)) == reference.outside(x, t)
+    assert device.outside(sent(inside[:0]), sent(inside[:0])) == (False, False)
 
 
 def test_same_bits_twice(device, programs):

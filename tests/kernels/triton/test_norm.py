@@ -24,13 +24,13 @@ def device():
 @pytest.fixture(params=["one program", "many"])
 def tiles(request, monkeypatch):
     """Also with small tiles, several programs for one channel, and rows that do not fit a tile."""
-    from tritium.kernels.triton import axes, norm
+    from tritium.kernels.triton import axes, norm_forms
 
     axes.forget()
     if request.param == "many":
-        monkeypatch.setattr(norm, "tile_elements", lambda itemsize: 64)
-        monkeypatch.setattr(norm, "row_elements", lambda itemsize: 32)
-        monkeypatch.setattr(norm, "wanted_programs", lambda: 6)
+        monkeypatch.setattr(norm_forms, "tile_elements", lambda itemsize: 64)
+        monkeypatch.setattr(norm_forms, "row_elements", lambda itemsize: 32)
+        monkeypatch.setattr(norm_forms, "wanted_programs", lambda: 6)
     yield request.param
     axes.forget()
 
@@ -41,7 +41,8 @@ def on_device(view, base=None):
 
     if view is None:
         return None
-    base = view if base is None else base
+    if base is None:
+        base = view = np.asarray(view, order="C")
     d = from_host(base)
     return d.look(d.ptr + view.ctypes.data - base.ctypes.data, view.shape, view.strides)
 
@@ -109,6 +110,88 @@ def test_batch_norm(device, tiles, shape, dtype):
             for f, e in zip(device.batch_norm_backward(on_device(dy), d, dmean, on_device(invstd), weight_d, False),
                             reference.batch_norm_backward(dy, x, mean, invstd, weight, False), strict=True):
                 agree(f, e, 4 * tolerance)
+
+
+@pytest.mark.parametrize("activation", [None, "relu", "relu6"])
+@pytest.mark.parametrize("dtype", [F32, BF16, F64], ids=str)
+def test_batch_norm_with_what_follows(device, tiles, activation, dtype):
+    """A residual and an activation, forward and backward, in training and with given statistics."""
+    shape, tolerance, parameter = (3, 16, 5, 4), TOLERANCE[dtype], F64 if dtype == F64 else F32
+    w, b, mean = (numbers(i, 16, dtype=parameter) for i in (3, 4, 5))
+    b += 1.5  # some values beyond 6
+    var = np.abs(numbers(6, 16, dtype=parameter))
+    dw, db, dmean, dvar = map(on_device, (w, b, mean, var))
+    for i, (x, base) in enumerate(layouts(*shape, dtype=dtype)):
+        d, dy, r = on_device(x, base), numbers(7, *shape, dtype=dtype), numbers(8, *shape, dtype=dtype)
+        dy[0, 0, 0] = np.inf  # must not come through where the activation stops it
+        for added in (None, r):
+            moved, running = (on_device(mean), on_device(var)), (mean.copy(), var.copy())
+            count, counted = on_device(np.array(3)), np.array(3)
+            want = reference.batch_norm_train(x, w, b, 1e-5, *running, 0.1, counted, added, activation)
+            y, m, inv, _ = device.batch_norm_train(d, dw, db, 1e-5, *moved, 0.1, count, on_device(added), activation)
+            agree(y, want[0], tolerance)
+            same_order(y, x)
+            assert count.item() == counted.item() == 4
+            for f, e in zip(moved, running, strict=True):
+                agree(f, e, min(tolerance, 1e-5))
+            frozen = reference.batch_norm_eval(x, mean, var, w, b, 1e-5, added, activation)
+            z = device.batch_norm_eval(d, dmean, dvar, dw, db, 1e-5, on_device(added), activation)
+            agree(z, frozen, tolerance)
+            given = None if added is None else want[0].astype(dtype)
+            for train in (True, False):
+                stats = (*want[1:3], w, True) if train else (mean, var, w, False)
+                there = (on_device(want[1]), on_device(want[2]), dw, True) if train else (dmean, dvar, dw, False)
+                told = given if train or given is None else frozen
+                for needs in ((True, True), (True, False), (False, True)):
+                    rest = (activation, b, told, None if train else 1e-5, *needs, added is not None)
+                    expected = reference.batch_norm_act_backward(dy, x, *stats, *rest)
+                    rest = (activation, db, on_device(told), *rest[3:])
+                    found = device.batch_norm_act_backward(on_device(dy), d, *there, *rest)
+                    assert [f is None for f in found] == [e is None for e in expected]
+                    if i == 0 and needs == (True, True):
+                        again = device.batch_norm_act_backward(on_device(dy), d, *there, *rest)
+                        assert all(f is None or f.to_host().tobytes() == a.to_host().tobytes()
+                                   for f, a in zip(found, again, strict=True))
+                    for f, e in zip(found, expected, strict=True):
+                        if e is not None:
+                            finite = np.isfinite(e.astype(F64))
+                            f = f.copy().to_host()
+                            assert (np.isfinite(f.astype(F64)) == finite).all()
+                            agree(on_device(np.where(finite, f, 0)), np.where(finite, e, 0).astype(e.dtype),
+                                  4 * tolerance, f.dtype)
+
+
+def test_activations_let_nan_through(device):
+    x = numbers(0, 2, 3, 4)
+    x[0, 1, 2] = np.nan
+    ones = np.ones(3, F32)
+    for activation in ("relu", "relu6"):
+        for added in (None, np.zeros_like(x)):
+            y = device.batch_norm_eval(on_device(x), *map(on_device, (ones, ones, ones, ones)), 1e-5, on_device(added),
+                                       activation)
+            assert np.isnan(y.to_host()).sum() == 1
+            for k, put in ((reference, lambda a: a), (device, on_device)):
+                told = None if added is None else put(y.to_host())
+                dx = k.batch_norm_act_backward(put(np.ones_like(x)), put(x), put(ones), put(ones), put(ones), False,
+                                               activation, put(ones), told, needs_weight=False)[0]
+                assert (dx if k is reference else dx.to_host())[0, 1, 2] == 1
+
+
+@pytest.mark.parametrize("shape", [(5, 24), (33, 10), (2, 100), (1, 1), (3, 0), (0, 3)], ids=str)
+@pytest.mark.parametrize("dtype", [F32, BF16, F16, F64], ids=str)
+def test_rms_norm(device, tiles, shape, dtype):
+    tolerance, parameter = TOLERANCE[dtype], F64 if dtype == F64 else F32
+    x, dy = numbers(0, *shape, dtype=dtype), numbers(1, *shape, dtype=dtype)
+    w = numbers(2, shape[1], dtype=parameter)
+    for weight in (w, None):
+        expected = reference.rms_norm(x, weight, 1e-5)
+        found = device.rms_norm(on_device(x), on_device(weight), 1e-5)
+        for f, r in zip(found, expected, strict=True):
+            agree(f, r, tolerance)
+        backward = reference.rms_norm_backward(dy, x, expected[1], weight)
+        found = device.rms_norm_backward(on_device(dy), on_device(x), found[1], on_device(weight))
+        for f, r in zip(found, backward, strict=True):
+            agree(f, r, 4 * tolerance)
 
 
 def test_parts(device):
