@@ -6,9 +6,10 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
-import torch
 
 import tritium
+
+torch = pytest.importorskip("torch")
 
 # One call a line; ``k`` makes random tensors in float32 and in the region's dtype, ``f`` always in float32.
 CALLS = """

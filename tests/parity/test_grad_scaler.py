@@ -3,9 +3,10 @@ import pickle
 
 import numpy as np
 import pytest
-import torch
 
 import tritium
+
+torch = pytest.importorskip("torch")
 
 INF, NAN = float("inf"), float("nan")
 
