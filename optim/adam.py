@@ -24,8 +24,9 @@ class Adam(Optimizer):
     ``weight_decay`` is L2 (added to the gradient), or with ``decoupled_weight_decay`` shrinks the parameter itself.
     State: ``step``, ``exp_avg``, ``exp_avg_sq``, and ``max_exp_avg_sq`` with AMSGrad. With ``capturable``, or
     ``fused``, steps are counted on the device and ``lr`` may be a tensor there: then nothing in a step waits for the
-    device, and it can be part of a captured CUDA graph. Every update is one pass whether ``foreach`` and ``fused`` are
-    set or not; a fused one also takes the scale of a gradient scaler. Raises ValueError for options out of range.
+    device. A ``capturable`` step can be part of a captured CUDA graph. Every update is one pass whether ``foreach``
+    and ``fused`` are set or not; a fused one also takes the scale of a gradient scaler. Raises ValueError for options
+    out of range.
     """
 
     def __init__(self, params: Params, lr: float | Any = 1e-3, betas: tuple[Any, Any] = (0.9, 0.999),

@@ -176,8 +176,9 @@ class GradScaler:
     def step(self, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
         """Unscale the gradients, unless that is done, and call ``optimizer.step(*args, **kwargs)`` if all are finite.
 
-        Returns what the optimizer does, None for no step. An optimizer with ``_step_supports_amp_scaling`` gets the
-        tensors ``grad_scale`` and ``found_inf`` as attributes and decides itself, on the device.
+        Returns what the optimizer does, None for no step. An optimizer with ``_step_supports_amp_scaling``, all of
+        whose groups are fused, gets the tensors ``grad_scale`` and ``found_inf`` as attributes and decides itself, on
+        the device.
         Raises RuntimeError for a closure, or a second step before ``update``, AssertionError without any gradient."""
         if not self._enabled:
             return optimizer.step(*args, **kwargs)
@@ -187,7 +188,8 @@ class GradScaler:
         state = self._per_optimizer_states[id(optimizer)]
         if state["stage"] is OptState.STEPPED:
             raise RuntimeError("step() has already been called since the last update().")
-        if getattr(optimizer, "_step_supports_amp_scaling", False):
+        fused = all([group.get("fused", True) for group in getattr(optimizer, "param_groups", ())])
+        if getattr(optimizer, "_step_supports_amp_scaling", False) and fused:
             result = self._scaled_step(optimizer, state, args, kwargs)
         else:
             if state["stage"] is OptState.READY:

@@ -195,6 +195,8 @@ class Optimizer:
     def _scaler(self, group: dict[str, Any]) -> dict[str, Any]:
         """What a gradient scaler has left with a fused optimizer for this step."""
         if not group.get("fused"):
+            if getattr(self, "grad_scale", None) is not None or getattr(self, "found_inf", None) is not None:
+                raise AssertionError("Expected grad_scale and found_inf to be None")
             return {}
         return {"grad_scale": getattr(self, "grad_scale", None), "found_inf": getattr(self, "found_inf", None)}
 

@@ -349,6 +349,9 @@ class autocast:
     def _begin(self, device_type: Any, dtype: Any, enabled: bool, cache_enabled: bool | None, level: int) -> None:
         if not isinstance(device_type, str):
             raise ValueError(f"Expected `device_type` of type `str`, got: `{type(device_type)}`")
+        if dtype is not None and not isinstance(dtype, type(float32)):
+            raise TypeError("set_autocast_dtype(): argument 'dtype' (position 2) must be torch.dtype, not "
+                            f"{type(dtype).__name__}")
         self.fast_dtype = get_autocast_dtype(device_type) if dtype is None else dtype
         self.device = device_type
         self._kind = device(device_type).type

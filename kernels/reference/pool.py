@@ -339,6 +339,30 @@ def _averaging(length: int, count: int, dtype: Any) -> np.ndarray:
     return matrix
 
 
+def safely(out: np.ndarray, cell_by_cell: Any, x: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """The result of a product of matrices, if it is finite: an infinite element, times 0, spoils other cells. Else the
+    same computed cell by cell."""
+    return out if finite(out) else cell_by_cell(x, size)
+
+
+def cell_means(x: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """The averages of the cells of x (N, *, C)."""
+    for axis, count in enumerate(size, 1):
+        x = np.stack([x.take(range(a, b), axis).mean(axis) for a, b in _cells(x.shape[axis], count)], axis)
+    return x
+
+
+def cell_spread(dy: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """The gradient of the averages (N, *, C) by the elements of the cells."""
+    for axis, length in enumerate(size, 1):
+        dx = np.zeros((*dy.shape[:axis], length, *dy.shape[axis + 1:]), dy.dtype)
+        to, source = np.moveaxis(dx, axis, 0), np.moveaxis(dy, axis, 0)
+        for g, (a, b) in zip(source, _cells(length, dy.shape[axis]), strict=True):
+            to[a:b] += g / (b - a)
+        dy = dx
+    return dy
+
+
 def _sandwich(x: np.ndarray, A: np.ndarray, B: np.ndarray) -> np.ndarray:
     """``A x Bᵀ`` of every image and channel: x (N, H, W, C), A (P, H), B (Q, W) -> (N, P, Q, C)."""
     N, H, W, C = x.shape
@@ -359,7 +383,8 @@ def adaptive_avg_pool2d(x: np.ndarray, size: Pair) -> np.ndarray:
         with one_blas_thread():
             out = np.matmul(_averaging(H * W, 1, d.dtype), pixels).reshape(N, 1, 1, C)
     else:
-        out = _sandwich(d, _averaging(H, size[0], d.dtype), _averaging(W, size[1], d.dtype))
+        A, B = _averaging(H, size[0], d.dtype), _averaging(W, size[1], d.dtype)
+        out = safely(_sandwich(d, A, B), cell_means, d, size)
     return out.astype(x.dtype, copy=False).transpose(0, 3, 1, 2)
 
 
@@ -368,7 +393,7 @@ def adaptive_avg_pool2d_backward(dy: np.ndarray, size: Pair, last: bool = False)
     """dy (N, C, OH, OW) -> dx (N, C, *size) in NHWC storage, whatever ``last`` says."""
     d = _last(dy)
     A, B = (_averaging(length, count, d.dtype).T for length, count in zip(size, d.shape[1:3], strict=True))
-    return _sandwich(d, A, B).astype(dy.dtype, copy=False).transpose(0, 3, 1, 2)
+    return safely(_sandwich(d, A, B), cell_spread, d, size).astype(dy.dtype, copy=False).transpose(0, 3, 1, 2)
 
 
 @quiet

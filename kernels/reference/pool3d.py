@@ -266,7 +266,7 @@ def adaptive_avg_pool3d(x: np.ndarray, size: Triple) -> np.ndarray:
     """x (N, C, D, H, W) -> the averages of size[0] x size[1] x size[2] cells (N, C, *size)."""
     d = _last(x)
     matrices = [_averaging(n, m, d.dtype) for n, m in zip(d.shape[1:4], size, strict=True)]
-    return _first(_along_all(d, matrices), x.dtype)
+    return _first(pool.safely(_along_all(d, matrices), pool.cell_means, d, size), x.dtype)
 
 
 @quiet
@@ -274,7 +274,7 @@ def adaptive_avg_pool3d_backward(dy: np.ndarray, size: Triple) -> np.ndarray:
     """dy (N, C, OD, OH, OW) -> dx (N, C, *size)."""
     d = _last(dy)
     matrices = [_averaging(n, m, d.dtype).T for n, m in zip(size, d.shape[1:4], strict=True)]
-    return _first(_along_all(d, matrices), dy.dtype)
+    return _first(pool.safely(_along_all(d, matrices), pool.cell_spread, d, size), dy.dtype)
 
 
 def _along_all(x: np.ndarray, matrices: list[np.ndarray]) -> np.ndarray:

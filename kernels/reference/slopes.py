@@ -40,7 +40,8 @@ FORMULAS: dict[str, Callable[[Array, Array], Array]] = {
 
 def _sinc_slope(x: Array) -> Array:
     y = x * math.pi
-    return np.where(x == 0, x.dtype.type(0), (_f["cos"](y) * y - _f["sin"](y)) / (x * y))
+    d = x * y  # 0 also where it underflows
+    return np.where(d == 0, x.dtype.type(0), (_f["cos"](y) * y - _f["sin"](y)) / d)
 
 
 for _name, _formula in FORMULAS.items():

@@ -14,7 +14,7 @@ from typing import Any
 from tritium.kernels import runtime
 from tritium.kernels.runtime import memory
 from tritium.kernels.runtime.memory import Block, Home
-from tritium.kernels.runtime.state import current, forbid
+from tritium.kernels.runtime.state import current, forbid, replays
 from tritium.kernels.runtime.streams import Handle
 
 
@@ -163,6 +163,7 @@ class Graph:
         self.pool.streams.add(stream)
         for draws in self.draws.values():
             draws.begin(stream)
+        replays.count += 1
         runtime.active().graph_launch(self.graph, stream)
 
     def reset(self) -> None:

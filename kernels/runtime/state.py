@@ -62,6 +62,15 @@ class Current(threading.local):
 current: Any = Current()
 
 
+class Replays:
+    """``count``: how often captured graphs have been launched. They write to memory without anybody's notice."""
+
+    count = 0
+
+
+replays = Replays()
+
+
 def forbid(what: str) -> None:
     """Raises RuntimeError if this thread is capturing a graph: ``what`` can not be part of one."""
     if current.capture is not None:

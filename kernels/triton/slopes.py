@@ -152,7 +152,7 @@ def logit(g, x):
 @triton.jit
 def sinc(g, x):
     y = x * PI
-    return g * tl.where(x == 0, 0, quotient(libdevice.cos(y) * y - libdevice.sin(y), x * y))
+    return g * tl.where(x * y == 0, 0, quotient(libdevice.cos(y) * y - libdevice.sin(y), x * y))
 
 
 @triton.jit

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import signal
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -170,24 +171,66 @@ def build(problem: Problem, choices: dict[Key, Choice]) -> Code:
 # --- in the process that asks ---
 
 class Workers:
-    """Processes that plan for a device. ``most``: candidates for a question."""
+    """Processes that plan for a device. ``most``: candidates for a question.
+
+    A compiler that crashes takes its process with it, and all work under way: what was lost is done again, alone."""
 
     def __init__(self, properties: Properties, jobs: int, most: int) -> None:
+        self.properties, self.jobs, self.most = properties, jobs, most
+        self.begin()
+
+    def begin(self) -> None:
+        """Start the processes."""
         before = os.environ.pop("TRITON_INTERPRET", None)
         try:
-            self.pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), begin, (properties,))
+            self.pool = ProcessPoolExecutor(self.jobs, multiprocessing.get_context("spawn"), begin, (self.properties,))
             self.pool.submit(os.getpid)
         finally:
             if before is not None:
                 os.environ["TRITON_INTERPRET"] = before
-        self.most = most
 
-    def questions(self, problem: Problem) -> Future[dict[Key, list[Choice]]]:
-        return self.pool.submit(questions, problem, self.most)
+    def questions(self, problem: Problem) -> Task:
+        return Task(self, questions, problem, self.most)
 
-    def build(self, problem: Problem, choices: dict[Key, Choice]) -> Future[Code]:
-        return self.pool.submit(build, problem, choices)
+    def build(self, problem: Problem, choices: dict[Key, Choice]) -> Task:
+        return Task(self, build, problem, choices)
+
+    def submit(self, function: Any, arguments: tuple[Any, ...]) -> tuple[Any, Future[Any]]:
+        """The pool that works on it, and its promise."""
+        try:
+            return self.pool, self.pool.submit(function, *arguments)
+        except BrokenProcessPool:
+            self.begin()
+            return self.pool, self.pool.submit(function, *arguments)
 
     def stop(self) -> None:
         """End the processes, also in the middle of their work."""
+        running = list((self.pool._processes or {}).values())
         self.pool.shutdown(wait=False, cancel_futures=True)
+        for process in running:
+            process.terminate()
+
+
+class Task:
+    """Something that the workers do. ``result`` raises RuntimeError where the process that did it alone crashed."""
+
+    def __init__(self, workers: Workers, function: Any, *arguments: Any) -> None:
+        self.workers, self.function, self.arguments = workers, function, arguments
+        self.pool, self.future = workers.submit(function, arguments)
+
+    def cancel(self) -> None:
+        self.future.cancel()
+
+    def result(self) -> Any:
+        try:
+            return self.future.result()
+        except BrokenProcessPool:
+            pass
+        if self.workers.pool is self.pool:
+            self.workers.begin()
+        self.pool, self.future = self.workers.submit(self.function, self.arguments)
+        try:
+            return self.future.result()
+        except BrokenProcessPool:
+            self.workers.begin()
+            raise RuntimeError("the process crashed") from None

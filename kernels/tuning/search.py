@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -117,13 +116,17 @@ class Built:
     """``codes`` for a search: the candidates of a problem, being compiled by other processes since this was made."""
 
     def __init__(self, workers: Any, problem: Problem, questions: dict[Key, list[Choice]]) -> None:
-        self.futures: dict[Any, Future[Code]] = {None: workers.build(problem, {})}
+        self.futures: dict[Any, Any] = {None: workers.build(problem, {})}
         for key, candidates in questions.items():
             for choice in candidates:
                 self.futures[key, choice] = workers.build(problem, {key: choice})
 
     def __call__(self, choices: Choices) -> Code:
-        return self.futures[next(iter(choices.items()), None)].result()
+        try:
+            code: Code = self.futures[next(iter(choices.items()), None)].result()
+        except RuntimeError as error:
+            return Code(error=str(error))
+        return code
 
     def cancel(self) -> None:
         """Leave out what is not compiled yet."""

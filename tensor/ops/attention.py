@@ -163,9 +163,9 @@ def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, p: fl
                x.expand(*batch, *x._a.shape[-3 if shared else -2:]) for x in (query, key, value)]
     full = tensors[0]._a.shape[:-2]
     if len(full) > 2:
-        if mask is not None and mask._a.ndim > 3:
-            mask = mask.expand(*full[:-1], *mask._a.shape[-3:]).reshape(-1, *mask._a.shape[-3:])
         count = math.prod(full[:-1])
+        if mask is not None and mask._a.ndim > 3:
+            mask = mask.expand(*full[:-1], *mask._a.shape[-3:]).reshape(count, *mask._a.shape[-3:])
         tensors = [x.reshape(count, *x._a.shape[-3:]) for x in tensors]
     q, k, v = tensors
     out = _attention(q, k, v, mask, p, causal, scale)

@@ -235,7 +235,7 @@ def _index_fill(input: Tensor, dim: int, index: Tensor, value: Any, here: bool) 
     bad = first_outside(i, -size, size)
     if bad is not None:
         raise IndexError(f"index {bad} is out of bounds for dimension {d} with size {size}")
-    if i.size and size and not mode.checked and (not is_host(i) or first_outside(i, 0, size) is not None):
+    if i.size and size and not (mode.checked or is_host(i) and first_outside(i, 0, size) is None):
         index = index.remainder(size)
         i = index._a
     v = fill_value(value._a.item() if tensor else value, a.dtype)

@@ -86,7 +86,7 @@ acosh = arccosh = unary_op("acosh", grad=lambda g, x: g * rsqrt(x * x - 1))
 atanh = arctanh = unary_op("atanh", grad=lambda g, x: g / (1 - x * x))
 sigmoid = unary_op("sigmoid", grad=lambda g, r: g * ((1 - r) * r), saves="r")
 sinc = unary_op("sinc", grad=lambda g, x: g * where(
-    x == 0, 0.0, (cos(x * math.pi) * (x * math.pi) - sin(x * math.pi)) / (x * x * math.pi)))
+    x * x * math.pi == 0, 0.0, (cos(x * math.pi) * (x * math.pi) - sin(x * math.pi)) / (x * x * math.pi)))
 deg2rad = unary_op("deg2rad", grad=lambda g: g * (math.pi / 180), saves="", node="Deg2RadBackward0")
 rad2deg = unary_op("rad2deg", grad=lambda g: g * (180 / math.pi), saves="", node="Rad2DegBackward0")
 isnan = unary_op("isnan", "bool")

@@ -39,7 +39,8 @@ def _by_ops(grad: Tensor, x: Tensor, y: Tensor, window: Any, p: float) -> Tensor
     if p == 1:
         factor = ((y < 0) | (y > 0)).to(y.dtype)
     else:
-        factor = where(y == (0 if p > 0 else math.inf), 0, y ** (1 - p))
+        dead = y == (0 if p > 0 else math.inf)
+        factor = where(dead, 0, where(dead, 1, y) ** (1 - p))  # no power of 0 in the second derivative
     share = grad * factor * math.prod(window.kernel)
     backward = pool.avg_pool_backward if x.ndim == 4 else pool3d.avg_backward
     dx = backward(share, window, (True, None))

@@ -125,12 +125,13 @@ def _differentiable(
         share = where(inside.unsqueeze(1), d, 0.0)
         weights = [t[2] for t in taps]
         if needs[0]:
-            total = total.scatter_add(2, place, share * prod(weights).unsqueeze(1))  # type: ignore[union-attr]
+            part = where(inside.unsqueeze(1), share * prod(weights).unsqueeze(1), 0.0)  # type: ignore[union-attr]
+            total = total.scatter_add(2, place, part)
         if needs[1] and setting[0] != "nearest":
             dots = (image.gather(2, place) * share).sum(1)
             for j in range(dims):
                 slope = prod([w for i, w in enumerate(weights) if i != j], start=taps[j][3])
-                d_grid[dims - 1 - j] = d_grid[dims - 1 - j] + dots * slope
+                d_grid[dims - 1 - j] = d_grid[dims - 1 - j] + where(inside, dots * slope, 0.0)
     return (total.reshape(x.shape) if needs[0] else None,
             stack(d_grid, -1).reshape(grid.shape) if needs[1] else None)  # fmt: skip
 

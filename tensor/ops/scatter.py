@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tritium.kernels import beside, of
+from tritium.kernels import beside, is_host, of
 from tritium.tensor.autocast import amp
 from tritium.tensor.grad_mode import is_grad_enabled, mode
 from tritium.tensor.graph import bump, check_inplace, derivative, finish_inplace, record, recording, wrap
@@ -28,8 +28,11 @@ FUNCTIONS = list(METHODS)
 
 
 def first_outside(index: Any, low: int, high: int) -> int | None:
-    """The first number of an index array that is not in [low, high), or None. On cuda it waits for the device."""
-    return None if mode.checked else of(index).index.first_outside(index, low, high)
+    """The first number of an index array that is not in [low, high), or None. On cuda it waits for the device, and a
+    derivative does not ask again what the operation itself has asked."""
+    if mode.checked and not is_host(index):
+        return None
+    return of(index).index.first_outside(index, low, high)
 
 
 def checked(function: Any) -> Any:

@@ -398,3 +398,19 @@ if __name__ == "__main__":
     assert lines and lines[0] == "3", done.stderr
     assert "spills=0" in lines[1] and "registers=0" not in lines[1] and "spills=0" in lines[2]
     assert "ValueError" in lines[3] and len(list((tmp_path / "cache").glob("*.kernel"))) >= 1
+
+
+def test_a_compiler_that_crashes_costs_its_candidate_alone():
+    import os
+
+    from tritium.kernels.tuning.planning import H100, Task, Workers
+
+    workers = Workers(H100, 1, 3)
+    try:
+        bad, good = Task(workers, os.abort), Task(workers, abs, -3)
+        assert good.result() == 3
+        with pytest.raises(RuntimeError, match="the process crashed"):
+            bad.result()
+        assert Task(workers, abs, -4).result() == 4
+    finally:
+        workers.stop()

@@ -171,3 +171,19 @@ def test_dtypes_of_gradients(device) -> None:
         scaler.step(optimizer)
         results[-1] += [p.tolist() for p in ps]
     assert results[0] == results[1]
+
+
+def test_groups_that_are_not_fused_are_unscaled():
+    ours = tritium
+    p, q = (ours.nn.Parameter(ours.ones(3)) for _ in range(2))
+    optimizer = ours.optim.SGD([{"params": [p]}, {"params": [q], "fused": False}], lr=1.0, fused=True)
+    scaler = ours.amp.GradScaler("cpu", init_scale=8.0)
+    scaler.scale((p + q).sum()).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    assert p.tolist() == q.tolist() == [0.0] * 3
+    loaded = ours.optim.SGD([p], lr=1.0, fused=True)
+    loaded.load_state_dict(ours.optim.SGD([q], lr=1.0).state_dict())
+    loaded.found_inf = ours.zeros(())
+    with pytest.raises(AssertionError, match="Expected grad_scale and found_inf to be None"):
+        loaded.step()
