@@ -170,7 +170,7 @@ def erfinv(g, r):
     return g * quotient(libdevice.exp(r * r), tl.full(r.shape, ROOT, r.dtype))
 
 
-HEAVY = {"sin": 4, "cos": 4, "sinc": 4}
+HEAVY = {"sin": 4, "cos": 4, "sinc": 8}
 slopes: dict[str, Any] = {name: Activation(name + "_backward", op, 2, heavy=HEAVY.get(name, 1)) for name, op in {
     "abs": abs, "square": square, "sqrt": sqrt, "rsqrt": rsqrt, "reciprocal": reciprocal, "exp2": exp2, "expm1": expm1,
     "log2": log2, "log10": log10, "log1p": log1p, "sin": sin, "cos": cos, "tan": tan, "asin": asin, "acos": acos,
